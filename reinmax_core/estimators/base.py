@@ -1,0 +1,124 @@
+"""What every gradient estimator offers, and what the pathwise ones share."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, final
+
+from reinmax_core.value import Value
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
+
+    Cost = Callable[[Tensor], Tensor]
+    """Maps one-hot draws [..., n] to values whose shape is a leading part of the draws' shape without n.
+
+    Every value is shared by the latents beneath it: for draws [batch, latents, n], values [batch] are
+    joint in the latents, values [batch, latents] belong to one latent each. Estimators may call a cost
+    with further leading axes (samples, states), so it must broadcast over them.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Separable:
+    """A cost that is the mean, over latents, of one term each.
+
+    It is called like any other cost, with draws [..., latents, n], and gives values [...]. Exact
+    enumeration of such a cost needs n evaluations instead of n to the power of the latents.
+    """
+
+    each: Cost
+    """Maps draws [..., latents, n] to one term a latent, [..., latents]."""
+
+    def __call__(self, draws: Tensor) -> Tensor:
+        return self.each(draws).mean(-1)
+
+
+class Estimator(Value, ABC):
+    """How a gradient passes a draw from a categorical distribution.
+
+    The fields of a subclass are its settings. Instances hold no state and are safe to share.
+    """
+
+    name: str
+
+    @property
+    @abstractmethod
+    def evaluations(self) -> int:
+        """Draws that `expectation` makes for one row of logits; the cost sees them on a new leading axis if > 1."""
+
+    @abstractmethod
+    def draw(self, logits: Tensor, generator: Generator | None) -> Tensor:
+        """One-hot draws [..., n] for logits [..., n] of float32 or float64, classes on the last axis."""
+
+    @abstractmethod
+    def expectation(
+        self,
+        logits: Tensor,
+        cost: Cost,
+        *,
+        dim: int = -1,
+        mask: Tensor | None = None,
+        generator: Generator | None = None,
+    ) -> Tensor:
+        """A differentiable estimate of E[cost(z)] for z drawn from softmax(logits).
+
+        Args:
+            logits: unnormalised log-probabilities, any shape, classes on axis `dim`.
+            cost: maps one-hot draws of the shape of `logits` to a value each, see `Cost`.
+            dim: the axis of the classes.
+            mask: boolean, broadcastable to `logits`; classes where it is False are never drawn.
+            generator: the source of randomness; torch's global one if None.
+
+        Returns:
+            Estimates of the shape of the cost's values. Differentiating them gives this estimator's
+            gradient with respect to `logits`, and the ordinary one for everything else that `cost` uses.
+
+        Raises:
+            ValueError: a row of logits holds NaN or has no class left to draw.
+        """
+
+    @final
+    def sample(
+        self,
+        logits: Tensor,
+        *,
+        dim: int = -1,
+        mask: Tensor | None = None,
+        generator: Generator | None = None,
+    ) -> Tensor:
+        """Exact one-hot draws of the shape and dtype of `logits`.
+
+        For a `Pathwise` estimator their backward pass is the estimator; for the others (score function,
+        exact) no gradient passes through a draw and `expectation` is the way to train.
+
+        Args and errors: as for `expectation`.
+        """
+        from reinmax_core import categorical
+
+        rows = categorical.rows(logits, dim, mask)
+        return categorical.unrowed(self.draw(rows, generator), logits, dim)
+
+
+class Pathwise(Estimator, ABC):
+    """An estimator whose gradient passes through the draw itself, so it fits anywhere in a model."""
+
+    @property
+    @final
+    def evaluations(self) -> int:
+        return 1
+
+    @final
+    def expectation(
+        self,
+        logits: Tensor,
+        cost: Cost,
+        *,
+        dim: int = -1,
+        mask: Tensor | None = None,
+        generator: Generator | None = None,
+    ) -> Tensor:
+        """`cost` of one draw: the draw's own backward pass is the estimator. See `Estimator.expectation`."""
+        return cost(self.sample(logits, dim=dim, mask=mask, generator=generator))

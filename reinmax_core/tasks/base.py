@@ -1,0 +1,101 @@
+"""What a training task offers: a model, its data, its loss and its metrics."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, final
+
+from reinmax_core.estimators.base import Estimator, Pathwise
+from reinmax_core.value import Value
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor, device, nn
+
+    from reinmax_core.data.base import DataSet, DataSource
+
+
+class Recommendation(Value):
+    """Settings that a published table gives for one estimator on one task; None where it says nothing."""
+
+    tau: float | None = None
+    optimizer: str | None = None
+    lr: float | None = None
+
+
+class Batches(Protocol):
+    """Training batches by step, so that a resumed run needs no more than the step's number."""
+
+    def __getitem__(self, step: int) -> Any: ...
+
+
+class Task(Value, ABC):
+    """A model, its data, its loss and its metrics, with the settings they depend on as fields.
+
+    Draws of the task come only from the generators it is handed, so that a run is a function of its spec.
+    """
+
+    name: str
+
+    needs_pathwise: ClassVar[bool] = False
+    """True if the model draws inside itself, where only a `Pathwise` estimator can pass a gradient."""
+
+    default_steps: ClassVar[int]
+    """Length of the published run, in optimiser steps."""
+
+    objective: ClassVar[str]
+    """The evaluation metric by which runs are compared."""
+
+    direction: ClassVar[Literal["min", "max"]] = "min"
+    """Whether a smaller or a larger `objective` is better."""
+
+    @property
+    @abstractmethod
+    def steps_per_epoch(self) -> int:
+        """Steps over which the published protocol averages what it calls the training loss."""
+
+    @abstractmethod
+    def datasets(self) -> tuple[DataSet, ...]:
+        """The data sets that `data` will load."""
+
+    @abstractmethod
+    def recommended(self, estimator: str) -> Recommendation:
+        """The published settings for the estimator of that name, for this task as configured."""
+
+    @abstractmethod
+    def refusal(self, estimator: Estimator) -> str | None:
+        """Why this estimator cannot train this task as configured, with the remedy; None if it can."""
+
+    @abstractmethod
+    def model(self) -> nn.Module:
+        """A new model on the CPU, initialised from torch's global generator."""
+
+    @abstractmethod
+    def data(self, device: device, source: DataSource) -> Any:
+        """Everything that `batches` and `evaluate` read, on the device; None for a task without data.
+
+        Raises:
+            DataUnavailable: a file is neither at hand nor to be had; the message says what to do.
+        """
+
+    @abstractmethod
+    def batches(self, data: Any, seed: int) -> Batches:
+        """The training batches of the run with that seed."""
+
+    @abstractmethod
+    def loss(self, model: nn.Module, batch: Any, estimator: Estimator, generator: Generator) -> dict[str, Tensor]:
+        """Scalars to log, among them `loss`, the one to minimise."""
+
+    @abstractmethod
+    def evaluate(self, model: nn.Module, data: Any, estimator: Estimator, generator: Generator) -> dict[str, float]:
+        """Metrics of the model as it stands, among them `objective`; called without gradients."""
+
+    @final
+    def check(self, estimator: Estimator) -> None:
+        """Raises ValueError if the estimator cannot train this task."""
+        if self.needs_pathwise and not isinstance(estimator, Pathwise):
+            raise ValueError(
+                f"task {self.name!r} draws inside its model and needs a pathwise estimator, "
+                f"but {estimator.name!r} estimates from costs alone; choose one such as 'reinmax'"
+            )
+        if refusal := self.refusal(estimator):
+            raise ValueError(refusal)
