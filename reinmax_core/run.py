@@ -1,0 +1,159 @@
+"""The language of a run: everything that a training run depends on, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Self
+
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
+from pydantic.json_schema import JsonDict
+from pydantic_core import PydanticCustomError
+
+from reinmax_core.estimators.base import Estimator
+from reinmax_core.optimizers import OPTIMIZERS, Adam, Optimizer
+from reinmax_core.tasks.base import Recommendation, Task
+from reinmax_core.value import Value, discover, name_of, one_of, one_of_classes
+
+LARGEST_EXACT_JSON_INTEGER = 2**53 - 1
+LOG_POINTS = 500
+EVALUATIONS = 10
+
+_task: TypeAdapter[Task] = TypeAdapter(one_of(Task))
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a run stands after a step."""
+
+    step: int
+    """Steps done."""
+    steps: int
+    """Steps of the whole run."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """Series that got a value at this step: losses as means since the last one, evaluations as they are."""
+
+
+def _show_tau(schema: JsonDict) -> None:
+    properties = schema.get("properties")
+    if isinstance(properties, dict):
+        properties["tau"] = {
+            "anyOf": [{"type": "number"}, {"type": "null"}],
+            "default": None,
+            "title": "Tau",
+            "description": "Short for the estimator's `tau`, its temperature.",
+        }
+
+
+class RunSpec(Value, json_schema_extra=_show_tau):
+    """A training run: task, estimator, optimiser, budget and seed.
+
+    Written short, `{"task": "categorical_vae", "estimator": "reinmax", "tau": 1.3}`, or in full. Whatever
+    is left out is filled in: temperature, optimiser and learning rate from the published table of the
+    task where it has a row for the estimator, the number of steps from the published protocol.
+    Two equal specs give the same result, to the last bit, on the same kind of machine.
+    """
+
+    task: Annotated[one_of(Task), Field(description="What is trained: model, data, loss and metrics.")]  # type: ignore[valid-type]
+    estimator: Annotated[one_of(Estimator), Field(description="How the gradient passes a discrete draw.")]  # type: ignore[valid-type]
+    optimizer: Annotated[
+        one_of_classes(OPTIMIZERS),  # type: ignore[valid-type]
+        Field(description="How parameters follow the gradient; by default as published for task and estimator."),
+    ] = Adam()
+    steps: int = Field(ge=1, le=10**9, description="Optimiser steps; by default the length of the published run.")
+    seed: int = Field(
+        default=0,
+        ge=0,
+        le=LARGEST_EXACT_JSON_INTEGER,
+        description="Seed of initial parameters, data order and draws.",
+    )
+    log_every: int = Field(
+        ge=1, le=10**9, description=f"Steps between two logged losses; by default the steps over {LOG_POINTS}."
+    )
+    evaluate_every: int = Field(
+        ge=1,
+        le=10**9,
+        description=f"Steps between two evaluations, besides the one at the end; by default the steps over {EVALUATIONS}.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, settings: object) -> object:
+        """Fills in what the settings leave out, before the fields are validated."""
+        if not isinstance(settings, Mapping):
+            return settings
+        return _with_intervals(_with_recommendations(_with_tau(dict(settings))))
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        self.task.check(self.estimator)
+        return self
+
+
+def _with_tau(settings: dict[str, Any]) -> dict[str, Any]:
+    """Moves a `tau` at the top into the estimator."""
+    tau = settings.pop("tau", None)
+    estimator = _spelled_out(settings.get("estimator"))
+    if tau is None or not isinstance(estimator, Mapping):
+        return settings
+    if "tau" in estimator and estimator["tau"] != tau:
+        raise _mistake(
+            "tau", "tau is {tau} but the estimator's tau is {other}; give one of the two", tau=tau, other=estimator["tau"]
+        )
+    if estimator.get("name") in discover(Estimator) and not _has_tau(estimator["name"]):
+        raise _mistake("tau", "estimator '{name}' has no temperature; leave tau out", name=estimator["name"])
+    return settings | {"estimator": {**estimator, "tau": tau}}
+
+
+def _with_recommendations(settings: dict[str, Any]) -> dict[str, Any]:
+    """Fills in what the task's published table says of the estimator."""
+    try:
+        task = _task.validate_python(settings.get("task"))
+    except ValidationError:
+        return settings  # the field's own validation reports it
+    settings = {"steps": task.default_steps} | settings
+    estimator = _spelled_out(settings.get("estimator"))
+    if not isinstance(estimator, Mapping) or estimator.get("name") not in discover(Estimator):
+        return settings
+    published = task.recommended(estimator["name"])
+    if published.tau is not None and _has_tau(estimator["name"]):
+        estimator = {"tau": published.tau} | dict(estimator)
+    return settings | {"estimator": estimator, "optimizer": _published_optimizer(settings.get("optimizer"), published)}
+
+
+def _published_optimizer(optimizer: object, published: Recommendation) -> object:
+    optimizer = _spelled_out(optimizer)
+    if optimizer is None:
+        optimizer = {}
+    if not isinstance(optimizer, Mapping):
+        return optimizer
+    known = {"name": published.optimizer or name_of(Adam)}
+    if published.lr is not None and optimizer.get("name", published.optimizer) == published.optimizer:
+        known["lr"] = published.lr
+    return known | dict(optimizer)
+
+
+def _with_intervals(settings: dict[str, Any]) -> dict[str, Any]:
+    steps = settings.get("steps")
+    if not isinstance(steps, int):
+        return settings
+    return {"log_every": max(1, steps // LOG_POINTS), "evaluate_every": max(1, steps // EVALUATIONS)} | settings
+
+
+def _spelled_out(value: object) -> object:
+    """The full form of a value that may be written as its name; values already made are taken apart."""
+    if isinstance(value, Value):
+        return value.model_dump()
+    return {"name": value} if isinstance(value, str) else value
+
+
+def _has_tau(estimator: str) -> bool:
+    return "tau" in discover(Estimator)[estimator].model_fields
+
+
+def _mistake(pointer: str, message: str, **found: object) -> PydanticCustomError:
+    """An error about one field, found before the fields are validated; `pointer` says which."""
+    return PydanticCustomError("inconsistent", message, {"pointer": pointer, **found})  # type: ignore[arg-type]
+
+
+__all__ = ["Optimizer", "Progress", "RunSpec"]

@@ -1,0 +1,107 @@
+"""Polynomial programming: the smallest problem on which estimators part."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from reinmax_core.estimators.base import Estimator, Separable
+from reinmax_core.tasks.base import Batches, Recommendation, Task
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor, device, nn
+
+    from reinmax_core.data.base import DataSet, DataSource
+
+
+class Polynomial(Task):
+    """Minimise E[mean over l of |D_l - c_l|^p] over the logits of L independent binary variables D.
+
+    The optimum puts every D_l on the nearer of 0 and 1. Estimators whose gradient vanishes at an
+    interior point, straight-through among them, never get there.
+
+    Source: Liu, Dong, Liu, Yu and Gao, "Bridging Discrete and Backpropagation: Straight-Through and
+    Beyond", 2023, arXiv 2304.08612, section on polynomial programming.
+    """
+
+    name: Literal["polynomial"] = "polynomial"
+    latents: int = Field(default=128, ge=1, le=10**6, description="L, the number of binary variables.")
+    p: float = Field(default=2.0, ge=1, le=16, description="The exponent.")
+    c: float | Literal["linear"] = Field(
+        default=0.45, description="The target of every variable, or 'linear' for c_l = (l - 0.5) / L, l = 1 to L."
+    )
+    batch: int = Field(default=64, ge=1, le=10**6, description="Cost evaluations a step.")
+
+    default_steps: ClassVar[int] = 8000
+    objective: ClassVar[str] = "expected_loss"
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return 200
+
+    def datasets(self) -> tuple[DataSet, ...]:
+        return ()
+
+    def recommended(self, estimator: str) -> Recommendation:
+        return Recommendation(optimizer="adam", lr=1e-3)
+
+    def refusal(self, estimator: Estimator) -> str | None:
+        if self.batch % estimator.evaluations:
+            return (
+                f"batch is {self.batch} cost evaluations a step, of which {estimator.name!r} takes "
+                f"{estimator.evaluations} at a time; choose a batch that is a multiple of {estimator.evaluations}"
+            )
+        return None
+
+    def model(self) -> nn.Module:
+        """The logits `theta` [latents, 2], uniform in (-0.01, 0.01); class 0 stands for D = 1."""
+        import torch
+
+        return torch.nn.ParameterDict({"theta": torch.empty(self.latents, 2).uniform_(-0.01, 0.01)})
+
+    def data(self, device: device, source: DataSource) -> Tensor:
+        """The targets c [latents]."""
+        return self.targets().to(device)
+
+    def batches(self, data: Any, seed: int) -> Batches:
+        return _Always(data)
+
+    def loss(self, model: nn.Module, batch: Tensor, estimator: Estimator, generator: Generator) -> dict[str, Tensor]:
+        logits = model.theta.expand(self.batch // estimator.evaluations, self.latents, 2)
+        cost = Separable(lambda draws: self.power(draws[..., 0] - batch))
+        return {"loss": estimator.expectation(logits, cost, generator=generator).mean()}
+
+    def evaluate(self, model: nn.Module, data: Tensor, estimator: Estimator, generator: Generator) -> dict[str, float]:
+        """The expected loss, in closed form, and its distance to the optimum."""
+        at_one, at_zero = self.power(1 - data), self.power(data)
+        probability = model.theta.softmax(-1)[:, 0]
+        expected = (probability * at_one + (1 - probability) * at_zero).mean().item()
+        optimum = at_one.minimum(at_zero).mean().item()
+        return {"expected_loss": expected, "gap": expected - optimum}
+
+    def targets(self) -> Tensor:
+        """c_l for every variable, shape [latents]."""
+        import torch
+
+        if self.c == "linear":
+            return (torch.arange(self.latents, dtype=torch.float32) + 0.5) / self.latents
+        return torch.full((self.latents,), self.c)
+
+    def power(self, distance: Tensor) -> Tensor:
+        """|distance|^p, by cheaper operations than a general power where p allows it."""
+        if self.p == 2:
+            return distance.square()
+        if self.p == 1.5:
+            return distance.abs() * distance.abs().sqrt()
+        return distance.abs().pow(self.p)
+
+
+class _Always:
+    """The same batch at every step."""
+
+    def __init__(self, batch: Tensor) -> None:
+        self._batch = batch
+
+    def __getitem__(self, step: int) -> Tensor:
+        return self._batch

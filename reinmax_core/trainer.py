@@ -1,0 +1,189 @@
+"""Carries out a run spec, one step an item."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from reinmax_core.data.base import DataSource
+from reinmax_core.run import Progress, RunSpec
+
+DRAWS, EVALUATION = 1, 2
+
+
+class Diverged(ArithmeticError):
+    """A logged loss is not finite."""
+
+
+class Trainer:
+    """Trains what a spec says: `for progress in Trainer(spec): ...`.
+
+    An iterator of `Progress`, one item a step. Whoever iterates reports, saves, and ends the run by
+    stopping. Between two items `state_dict()` holds everything that the rest of the run depends on, so
+    a trainer that loads it continues to the same last bit as one that was never interrupted.
+
+    Args:
+        spec: the run.
+        device: where to train, such as "cpu" or "cuda:0".
+        source: where data sets are looked for; by default as the environment says.
+
+    Raises:
+        DataUnavailable: a data set of the task is not to be had.
+    """
+
+    def __init__(self, spec: RunSpec, *, device: str = "cpu", source: DataSource | None = None) -> None:
+        self.spec = spec
+        self.device = torch.device(device)
+        self.step = 0
+        self.wall_time_s = 0.0
+        self.final: dict[str, float] = {}
+        self.best: dict[str, float] = {}
+        self.data = spec.task.data(self.device, source or DataSource.from_environment())
+        self.batches = spec.task.batches(self.data, spec.seed)
+        self.model = _initial_model(spec).to(self.device)
+        self.optimizer = spec.optimizer.build(self.model.parameters())
+        self.generator = _generator(self.device, spec.seed, DRAWS)
+        self._since_log = RunningMeans()
+        self._last_epoch = RunningMeans()
+
+    def __iter__(self) -> Iterator[Progress]:
+        while self.step < self.spec.steps:
+            started = time.perf_counter()
+            progress = self._advance()
+            self.wall_time_s += time.perf_counter() - started
+            yield progress
+
+    def _advance(self) -> Progress:
+        losses = self.spec.task.loss(self.model, self.batches[self.step], self.spec.estimator, self.generator)
+        self.optimizer.zero_grad()
+        losses["loss"].backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        self.step += 1
+        return Progress(self.step, self.spec.steps, self._logged(losses))
+
+    def _logged(self, losses: dict[str, Tensor]) -> dict[str, float]:
+        """What this step adds to the series of metrics: mostly nothing."""
+        spec, last = self.spec, self.step == self.spec.steps
+        self._since_log.add(losses)
+        if self.step > spec.steps - spec.task.steps_per_epoch:
+            self._last_epoch.add(losses)
+        metrics: dict[str, float] = {}
+        if last or self.step % spec.log_every == 0:
+            metrics |= self._finite(self._since_log.take())
+        if last or self.step % spec.evaluate_every == 0:
+            metrics |= self.evaluate()
+        if last:
+            metrics |= {f"train_{name}": value for name, value in self._last_epoch.take().items()}
+        self.final |= metrics
+        self._note_best(metrics)
+        return metrics
+
+    def evaluate(self) -> dict[str, float]:
+        """The task's metrics now. Its draws depend on seed and step alone and leave the run's as they are."""
+        generator = _generator(self.device, self.spec.seed, EVALUATION, self.step)
+        with torch.no_grad():
+            return self.spec.task.evaluate(self.model, self.data, self.spec.estimator, generator)
+
+    def result(self) -> dict[str, Any]:
+        """Last value of every series, the best of the task's objective, and seconds spent in steps."""
+        return {"metrics": self.final, "best": self.best, "wall_time_s": self.wall_time_s}
+
+    def _note_best(self, metrics: dict[str, float]) -> None:
+        objective = self.spec.task.objective
+        if objective not in metrics:
+            return
+        value, sign = metrics[objective], 1 if self.spec.task.direction == "min" else -1
+        if not self.best or sign * value < sign * self.best["value"]:
+            self.best = {"step": self.step, "value": value}
+
+    def _finite(self, metrics: dict[str, float]) -> dict[str, float]:
+        for name, value in metrics.items():
+            if not math.isfinite(value):
+                raise Diverged(
+                    f"{name} is {value} at step {self.step} of {self.spec.steps}; "
+                    f"try a smaller learning rate than {self.spec.optimizer.lr} or another temperature"
+                )
+        return metrics
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the rest of the run depends on: nested dicts of tensors, numbers and strings."""
+        return {
+            "spec": self.spec.model_dump_json(),
+            "step": self.step,
+            "wall_time_s": self.wall_time_s,
+            "final": dict(self.final),
+            "best": dict(self.best),
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "generator": self.generator.get_state(),
+            "since_log": self._since_log.state_dict(),
+            "last_epoch": self._last_epoch.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continues from a `state_dict` of a trainer with an equal spec.
+
+        Raises:
+            ValueError: the state is of another spec.
+        """
+        if RunSpec.model_validate_json(state["spec"]) != self.spec:
+            raise ValueError(
+                f"the checkpoint is of another run: it was made for {state['spec']}, this run is "
+                f"{self.spec.model_dump_json()}; continue with the spec it was made for, or start anew"
+            )
+        self.step, self.wall_time_s = state["step"], state["wall_time_s"]
+        self.final, self.best = dict(state["final"]), dict(state["best"])
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.generator.set_state(state["generator"].cpu())
+        self._since_log.load_state_dict(state["since_log"], self.device)
+        self._last_epoch.load_state_dict(state["last_epoch"], self.device)
+
+
+class RunningMeans:
+    """Means of named scalars, kept on their device so that adding to them waits for nothing."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._count = 0
+
+    def add(self, scalars: dict[str, Tensor]) -> None:
+        if self._count == 0:
+            self._sums = {name: scalar.detach().clone() for name, scalar in scalars.items()}
+        else:
+            for name, scalar in scalars.items():
+                self._sums[name] += scalar.detach()
+        self._count += 1
+
+    def take(self) -> dict[str, float]:
+        """The means, after which counting begins anew."""
+        means = {name: total.item() / self._count for name, total in self._sums.items()}
+        self._sums, self._count = {}, 0
+        return means
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"sums": {name: total.clone() for name, total in self._sums.items()}, "count": self._count}
+
+    def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
+        self._sums = {name: total.to(device, copy=True) for name, total in state["sums"].items()}
+        self._count = state["count"]
+
+
+def _initial_model(spec: RunSpec) -> torch.nn.Module:
+    """The untrained model: the same on every device, without touching the caller's random numbers."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(spec.seed)
+        return spec.task.model()
+
+
+def _generator(device: torch.device, *key: int) -> torch.Generator:
+    """A stream of random numbers of its own for every key."""
+    seed = 0
+    for part in key:
+        seed = (seed * 6364136223846793005 + part + 1442695040888963407) % 2**63
+    return torch.Generator(device).manual_seed(seed)

@@ -1,0 +1,251 @@
+"""A job: one submission of a run spec, as users post it and read it back."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+
+from reinmax_core.run import RunSpec
+from reinmax_core.value import Value
+
+HIGHEST_PRIORITY = 9
+
+
+class State(StrEnum):
+    """Where a job stands."""
+
+    QUEUED = "queued"
+    """Waits for a worker with fitting hardware."""
+    STARTING = "starting"
+    """Claimed by a worker, which is starting the training process."""
+    RUNNING = "running"
+    """Trains."""
+    PAUSED = "paused"
+    """Stopped on request with a checkpoint, until it is resumed."""
+    SUCCEEDED = "succeeded"
+    """Trained to the end; result and artefacts are there."""
+    FAILED = "failed"
+    """Ended without a result; `status_reason` says why."""
+    CANCELLED = "cancelled"
+    """Ended on request."""
+
+
+TERMINAL = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED})
+
+
+class Cause(StrEnum):
+    """Why a job failed."""
+
+    ERROR = "error"
+    """The training code raised; `error` holds its message."""
+    OOM = "oom"
+    """It ran out of memory, or was killed for it."""
+    TIMEOUT = "timeout"
+    """It ran longer than `timeout_s`."""
+    LOST = "lost"
+    """Its worker or process vanished in the last of its attempts."""
+    DIVERGED = "diverged"
+    """A loss was no longer finite."""
+
+
+def _spell_out_device(value: object) -> object:
+    return {"device": value} if isinstance(value, str) else value
+
+
+class Hardware(Value):
+    """What a job needs of the machine it runs on."""
+
+    device: Literal["any", "cpu", "cuda"] = Field(
+        default="any", description="Kind of machine: `cpu`, `cuda` (an NVIDIA GPU), or `any` of them."
+    )
+    gpus: int = Field(default=0, ge=0, le=1, description="GPUs needed; a job trains on one GPU at most.")
+    memory_gb: float = Field(
+        default=0, ge=0, le=1e6, description="Memory needed, of the GPU where one is used, else of the machine, in GB."
+    )
+
+
+Label = Annotated[str, StringConstraints(min_length=1, max_length=128)]
+LabelKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+
+
+class Submission(RunSpec):
+    """A request to train: a run spec, and how, where and how often to try it."""
+
+    hardware: Annotated[
+        Hardware,
+        BeforeValidator(_spell_out_device, json_schema_input_type=Hardware | Literal["any", "cpu", "cuda"]),
+    ] = Field(default=Hardware(), description="Where it may run: `cpu`, `cuda`, `any`, or an object with details.")
+    name: str | None = Field(default=None, max_length=256, description="A name for people; need not be unique.")
+    labels: dict[LabelKey, Label] = Field(
+        default_factory=dict, max_length=32, description="Key-value pairs to find the job by, as `?label.KEY=VALUE`."
+    )
+    priority: int = Field(
+        default=0, ge=0, le=HIGHEST_PRIORITY, description="Jobs of higher priority start first on the same queue."
+    )
+    timeout_s: float | None = Field(
+        default=None, gt=0, le=1e8, description="Seconds an attempt may run before the job fails with cause `timeout`."
+    )
+    max_attempts: int = Field(
+        default=3, ge=1, le=100, description="Attempts before a job whose worker was lost fails for good."
+    )
+
+    def run_spec(self) -> RunSpec:
+        """The part that the result depends on."""
+        return RunSpec.model_validate({name: getattr(self, name) for name in RunSpec.model_fields})
+
+
+class _Record(BaseModel):
+    """Part of a job as it is read back. Clients ignore fields they do not know; so do we, of older versions."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True, extra="ignore")
+
+
+class Reason(_Record):
+    """Why a job is in the state that it is in."""
+
+    code: str
+    """A word for programs: the cause of a failure, or such as `no_worker`, `worker_lost`, `cancel_requested`."""
+    message: str
+    """A sentence for people, with the remedy where there is one."""
+
+
+class JobProgress(_Record):
+    """How far the training is."""
+
+    step: int = 0
+    """Optimiser steps done."""
+    steps: int
+    """Optimiser steps of the whole run."""
+    percent: float = 0.0
+    """Share of the steps done, 0 to 100."""
+    rate: float | None = None
+    """Steps a second, lately."""
+    eta_s: float | None = None
+    """Seconds left at that rate."""
+
+
+class Best(_Record):
+    """The best evaluation of a run."""
+
+    metric: str
+    """The task's objective."""
+    step: int
+    value: float
+
+
+class Result(_Record):
+    """What a finished run came to."""
+
+    metrics: dict[str, float]
+    """Last value of every series."""
+    best: Best | None
+    """The best value of the task's objective among the evaluations."""
+    wall_time_s: float
+    """Seconds spent in training steps, over all attempts whose work was kept."""
+
+
+class Failure(_Record):
+    """What went wrong in a failed job."""
+
+    type: str
+    """Name of the exception or signal, such as `DataUnavailable` or `SIGKILL`."""
+    message: str
+    """What happened, with the remedy where there is one."""
+
+
+class Environment(_Record):
+    """What is needed to repeat a run."""
+
+    versions: dict[str, str]
+    """Versions of Python, torch, numpy and this package."""
+    device: str
+    """The device it trained on, with its name."""
+    threads: int
+    """CPU threads that torch used; the last bit of a result may depend on it."""
+    revision: str | None
+    """Git revision of the code, where it ran from a checkout."""
+    data: dict[str, str]
+    """SHA-256 of every data file that was read."""
+    deterministic: bool
+    """Whether the same spec gives the same result to the last bit on this device."""
+
+
+class Artifact(_Record):
+    """A file that a job left."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+
+class Job(_Record):
+    """A job as the service shows it."""
+
+    id: str
+    """`job_` and a UUID of version 7, so that ids sort by time of submission."""
+    status: State
+    status_reason: Reason | None = None
+    """Why the job is in this state, where the state alone does not say."""
+    spec: RunSpec
+    """The run, every default filled in."""
+    name: str | None = None
+    labels: dict[str, str] = Field(default_factory=dict)
+    priority: int = 0
+    hardware: Hardware
+    queue: str
+    """The queue that it waits on or was taken from: the `device` of its hardware."""
+    queue_position: int | None = None
+    """1 for the next job of its queue to start; null if it is not queued."""
+    attempt: int = 0
+    """Attempts begun."""
+    max_attempts: int
+    timeout_s: float | None = None
+    worker: str | None = None
+    """The worker that has it, or had it last."""
+    progress: JobProgress
+    metrics: dict[str, float] = Field(default_factory=dict)
+    """Latest value of every series."""
+    result: Result | None = None
+    error: Failure | None = None
+    environment: Environment | None = None
+    created_at: datetime
+    started_at: datetime | None = None
+    """Start of the first attempt."""
+    finished_at: datetime | None = None
+    epoch: int = Field(default=0, exclude=True)
+    version: int = Field(default=0, exclude=True)
+
+    @property
+    def etag(self) -> str:
+        """Changes whenever the record does."""
+        return f'"{self.epoch}-{self.version}"'
+
+
+class WorkerRecord(_Record):
+    """A live worker and the machine it is on."""
+
+    name: str
+    device: Literal["cpu", "cuda"]
+    queues: tuple[str, ...]
+    """The queues it takes jobs from."""
+    hardware: str
+    """Model name of the processor or GPU."""
+    cores: int
+    """Processor cores it may use."""
+    memory_gb: float
+    """Memory of the machine in GB."""
+    gpu_memory_gb: float | None = None
+    """Memory of its GPU in GB."""
+    load: float
+    """Load average of the machine over the last minute."""
+    memory_used_gb: float
+    job: str | None = None
+    """The job that it is running."""
+    started_at: datetime
+    heartbeat_age_s: float = 0.0
+    """Seconds since it was last heard of."""
+    version: str
+    """Version of this package it runs."""
