@@ -42,14 +42,22 @@ class DataFile(Value):
             DataCorrupt: the content has another checksum.
             OSError: there is no readable file at `path`.
         """
-        status = path.stat()
-        found = _sha256(path.resolve(), status.st_size, status.st_mtime_ns)
-        if found != self.sha256:
+        if found := self.mismatch(path):
             raise DataCorrupt(
-                f"{self.name} should have {self.bytes} bytes and sha256 {self.sha256}, but {path} has "
-                f"{status.st_size} bytes and sha256 {found}; delete that copy so that it is fetched again"
+                f"{self.name} should have {self.bytes} bytes and sha256 {self.sha256}, but {path} has {found}; "
+                f"delete that copy so that the file is fetched again"
             )
         return path
+
+    def mismatch(self, path: Path) -> str | None:
+        """Size and checksum found at `path`, in words; None if they are the published ones.
+
+        Raises:
+            OSError: there is no readable file at `path`.
+        """
+        status = path.stat()
+        found = _sha256(path.resolve(), status.st_size, status.st_mtime_ns)
+        return None if found == self.sha256 else f"{status.st_size} bytes and sha256 {found}"
 
 
 @cache

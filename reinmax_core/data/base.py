@@ -1,0 +1,173 @@
+"""What a data set is, and the places where its files are looked for."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, ClassVar, final
+
+from pydantic import AfterValidator
+
+from reinmax_core.data.file import DataCorrupt, DataFile
+from reinmax_core.value import Value
+
+DEFAULT_DIRECTORY = Path("~/.cache/reinmax/data")
+
+
+class DataUnavailable(RuntimeError):
+    """A data file is neither on this machine nor to be had from any address."""
+
+
+class DataSource(Value):
+    """Where data files are looked for: the data directory, then the mirrors, then the published addresses.
+
+    Among the mirrors, folders come before addresses. A file in a mirror folder is read where it lies;
+    only downloads are written to the directory.
+    """
+
+    directory: Annotated[Path, AfterValidator(Path.expanduser)] = DEFAULT_DIRECTORY
+    """The folder that keeps downloaded files."""
+
+    mirrors: tuple[str, ...] = ()
+    """Folders, and http or https addresses of folders, laid out like the directory."""
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> DataSource:
+        """The source that `REINMAX_DATA_DIR` and `REINMAX_DATA_MIRROR` (commas between mirrors) describe.
+
+        For use of the library by itself; a service hands over a source made from its settings.
+        """
+        mirrors = (mirror.strip() for mirror in environment.get("REINMAX_DATA_MIRROR", "").split(","))
+        return cls(
+            directory=Path(environment.get("REINMAX_DATA_DIR") or DEFAULT_DIRECTORY),
+            mirrors=tuple(mirror for mirror in mirrors if mirror),
+        )
+
+    def holds(self, file: DataFile) -> bool:
+        """Whether the copy that `fetch` would read lies on this machine in full size; its content is not read."""
+        sizes = (_size(place) for place in self._local_places(file))
+        return next((size for size in sizes if size is not None), None) == file.bytes
+
+    def fetch(self, file: DataFile) -> Path:
+        """The path of a verified copy, downloaded into the directory if this machine has none.
+
+        Processes that fetch the same file at once share one download.
+
+        Raises:
+            DataCorrupt: the copy in the directory is not the published file.
+            DataUnavailable: no place has the file; the message says what was tried and what to do.
+        """
+        own = self.directory / file.name
+        if _size(own) is not None:
+            return file.verify(own)
+        failures = [f"{own}: no such file"]
+        if path := self._in_mirror_folders(file, failures) or self._from_addresses(file, failures):
+            return path
+        raise DataUnavailable(
+            f"{file.name} ({file.bytes} bytes) is neither on this machine nor to be had; tried "
+            f"{'; '.join(failures)}. Put the file with sha256 {file.sha256} at {own}, or set "
+            f"REINMAX_DATA_MIRROR to a folder or an address that has {file.name}"
+        )
+
+    def _local_places(self, file: DataFile) -> tuple[Path, ...]:
+        folders = (self.directory, *(Path(mirror).expanduser() for mirror in self.mirrors if "://" not in mirror))
+        return tuple(folder / file.name for folder in folders)
+
+    def _addresses(self, file: DataFile) -> tuple[str, ...]:
+        mirrors = (mirror for mirror in self.mirrors if "://" in mirror)
+        return (*(f"{mirror.rstrip('/')}/{file.name}" for mirror in mirrors), *file.urls)
+
+    def _in_mirror_folders(self, file: DataFile, failures: list[str]) -> Path | None:
+        for copy in self._local_places(file)[1:]:
+            try:
+                return file.verify(copy)
+            except (OSError, DataCorrupt) as error:
+                failures.append(str(error))
+        return None
+
+    def _from_addresses(self, file: DataFile, failures: list[str]) -> Path | None:
+        from reinmax_core.data.download import Download
+
+        try:
+            return Download(file, self.directory / file.name).first_of(self._addresses(file), failures)
+        except (OSError, ImportError) as error:
+            failures.append(f"a download into {self.directory}: {error}")
+            return None
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
+
+
+class Citation(Value):
+    """Whom to name when results on a data set are published."""
+
+    authors: str
+    title: str
+    year: int
+    link: str
+
+
+class Availability(Value):
+    """Whether the files of a data set lie on this machine, as their names and sizes tell."""
+
+    available: bool
+    missing: tuple[str, ...] = ()
+    """Names of the files that are not there in full size."""
+
+    reason: str | None = None
+    """Why the data set is not available, with the remedy; None if it is."""
+
+
+class DataSet(Value, ABC):
+    """A published data set. Its facts are known without any of its files."""
+
+    name: str
+
+    title: ClassVar[str]
+    """The name by which people know the data set."""
+
+    terms: ClassVar[str]
+    """Licence, or what is stated in place of one."""
+
+    citation: ClassVar[Citation]
+
+    files: ClassVar[tuple[DataFile, ...]]
+    """All that `load` reads, in the order in which it is read."""
+
+    @abstractmethod
+    def load(self, source: DataSource) -> object:
+        """The content of the verified files; fetches those that this machine lacks.
+
+        Raises:
+            DataCorrupt: a file is not the published one.
+            DataUnavailable: a file is neither on this machine nor to be had.
+        """
+
+    @final
+    def digests(self) -> dict[str, str]:
+        """The SHA-256 of each file that `load` reads, by name: part of what is needed to repeat a run."""
+        return {file.name: file.sha256 for file in self.files}
+
+    @final
+    def availability(self, source: DataSource) -> Availability:
+        """Whether `load` would find all files on this machine; takes a few file system calls and reads no content."""
+        missing = tuple(file for file in self.files if not source.holds(file))
+        if not missing:
+            return Availability(available=True)
+        names = tuple(file.name for file in missing)
+        return Availability(available=False, missing=names, reason=_reason(missing, source))
+
+
+def _reason(missing: tuple[DataFile, ...], source: DataSource) -> str:
+    megabytes = sum(file.bytes for file in missing) / 1e6
+    return (
+        f"{', '.join(file.name for file in missing)} ({megabytes:.1f} MB) should be in {source.directory} or in a "
+        f"mirror folder, but are missing or incomplete; they are downloaded when a job first needs them, or set "
+        f"REINMAX_DATA_MIRROR to a folder or an address that has them"
+    )
