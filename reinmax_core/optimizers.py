@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from reinmax_core.value import Value
 
@@ -75,6 +75,12 @@ class Sgd(Optimizer):
     nesterov: bool = False
     """Look ahead along the momentum; needs a momentum above 0."""
     weight_decay: WeightDecay = 0.0
+
+    @model_validator(mode="after")
+    def _looks_ahead_with_momentum(self) -> Self:
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov is true but momentum is 0; give a momentum above 0, such as 0.9")
+        return self
 
     def build(self, parameters: Iterable[nn.Parameter]) -> optim.Optimizer:
         from torch import optim

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from reinmax_core.data.base import DataSet, DataSource
 from reinmax_core.data.fashion_mnist import FashionMnist
+from reinmax_core.data.images import ImageDataSet
 from reinmax_core.data.mnist import Mnist
 from reinmax_core.estimators.base import Estimator
 from reinmax_core.tasks.base import Batches, Recommendation, Task
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 PIXELS = 28 * 28
 EVALUATION_ROWS = 1000
-DATA_SETS: dict[str, type[DataSet]] = {"mnist": Mnist, "fashion_mnist": FashionMnist}
+DATA_SETS: dict[str, type[ImageDataSet]] = {"mnist": Mnist, "fashion_mnist": FashionMnist}
 
 
 def _rows(table: str) -> dict[tuple[int, int], Recommendation]:
@@ -135,9 +136,8 @@ class CategoricalVae(Task):
     def data(self, device: device, source: DataSource) -> Images:
         import torch
 
-        (data_set,) = self.datasets()
-        images = data_set.load(source)
-        train, test = (torch.from_numpy(part).flatten(1).to(device) for part in (images.train, images.test))
+        images = DATA_SETS[self.dataset]().load(source)
+        train, test = (torch.tensor(part).flatten(1).to(device) for part in (images.train_images, images.test_images))
         return Images(train, test)
 
     def batches(self, data: Images, seed: int) -> Batches:
