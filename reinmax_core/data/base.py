@@ -13,7 +13,7 @@ from pydantic import AfterValidator
 from reinmax_core.data.file import DataCorrupt, DataFile
 from reinmax_core.value import Value
 
-DEFAULT_DIRECTORY = Path("~/.cache/reinmax/data")
+DEFAULT_DIRECTORY = Path("~/.local/share/reinmax")
 
 
 class DataUnavailable(RuntimeError):
@@ -35,15 +35,16 @@ class DataSource(Value):
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> DataSource:
-        """The source that `REINMAX_DATA_DIR` and `REINMAX_DATA_MIRROR` (commas between mirrors) describe.
+        """The source that `REINMAX_DATA_DIR` and `REINMAX_DATA_MIRROR` (spaces or commas between mirrors) describe.
 
-        For use of the library by itself; a service hands over a source made from its settings.
+        Without a directory, downloads are kept in `reinmax` below `XDG_DATA_HOME`. For use of the library by
+        itself: a service hands over a source made from its settings, which mean the same places.
         """
-        mirrors = (mirror.strip() for mirror in environment.get("REINMAX_DATA_MIRROR", "").split(","))
-        return cls(
-            directory=Path(environment.get("REINMAX_DATA_DIR") or DEFAULT_DIRECTORY),
-            mirrors=tuple(mirror for mirror in mirrors if mirror),
-        )
+        shared = Path(environment.get("XDG_DATA_HOME", ""))
+        # The XDG base directory specification asks to ignore relative paths.
+        default = shared / "reinmax" if shared.is_absolute() else DEFAULT_DIRECTORY
+        mirrors = environment.get("REINMAX_DATA_MIRROR", "").replace(",", " ").split()
+        return cls(directory=Path(environment.get("REINMAX_DATA_DIR") or default), mirrors=tuple(mirrors))
 
     def holds(self, file: DataFile) -> bool:
         """Whether the copy that `fetch` would read lies on this machine in full size; its content is not read."""
@@ -167,7 +168,7 @@ class DataSet(Value, ABC):
 def _reason(missing: tuple[DataFile, ...], source: DataSource) -> str:
     megabytes = sum(file.bytes for file in missing) / 1e6
     return (
-        f"{', '.join(file.name for file in missing)} ({megabytes:.1f} MB) should be in {source.directory} or in a "
+        f"{', '.join(file.name for file in missing)} ({megabytes:.2f} MB) should be in {source.directory} or in a "
         f"mirror folder, but are missing or incomplete; they are downloaded when a job first needs them, or set "
         f"REINMAX_DATA_MIRROR to a folder or an address that has them"
     )

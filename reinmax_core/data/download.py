@@ -74,7 +74,7 @@ class Download:
         partial = self.path.with_name(f".{self.path.name}.part")
         # A compressed file must arrive as published, not as a server's compression of it or undone by the client.
         as_published = {"Accept-Encoding": "identity"}
-        logger.info("downloading %s (%.1f MB) from %s", self.file.name, self.file.bytes / 1e6, address)
+        logger.info("downloading %s (%.2f MB) from %s", self.file.name, self.file.bytes / 1e6, address)
         try:
             with transfer_progress(self.file.name, self.file.bytes) as progress:
                 fetch = HTTPDownloader(progress, CHUNK_BYTES, timeout=TIMEOUTS_S, headers=as_published)

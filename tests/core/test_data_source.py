@@ -23,6 +23,7 @@ import pytest
 from reinmax_core.data import DataCorrupt, DataFile, DataSource, DataUnavailable, download, idx
 from reinmax_core.data.mnist import Mnist
 from reinmax_core.data.progress import LogLines
+from worker.settings import Settings
 
 CONTENT = bytes(range(256)) * 4096
 
@@ -101,11 +102,22 @@ def lay(folder: Path, file: DataFile, content: bytes = CONTENT) -> Path:
 
 
 def test_the_environment_names_directory_and_mirrors() -> None:
-    environment = {"REINMAX_DATA_DIR": "/data", "REINMAX_DATA_MIRROR": "/one, https://two.example/x ,"}
+    environment = {"REINMAX_DATA_DIR": "/data", "REINMAX_DATA_MIRROR": "/one, https://two.example/x  /three,"}
     source = DataSource.from_environment(environment)
-    assert source == DataSource(directory=Path("/data"), mirrors=("/one", "https://two.example/x"))
+    assert source == DataSource(directory=Path("/data"), mirrors=("/one", "https://two.example/x", "/three"))
     assert DataSource.from_environment({}) == DataSource()
-    assert DataSource().directory == Path.home() / ".cache/reinmax/data"
+    assert DataSource().directory == Path.home() / ".local/share/reinmax"
+    assert DataSource.from_environment({"XDG_DATA_HOME": "/shared"}).directory == Path("/shared/reinmax")
+    assert DataSource.from_environment({"XDG_DATA_HOME": "relative"}) == DataSource()
+
+
+def test_the_library_and_the_service_look_in_the_same_places(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("REINMAX_DATA_DIR", raising=False)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    monkeypatch.setenv("REINMAX_DATA_MIRROR", "/one, https://two.example/x  /three")
+    settings = Settings()
+    service = DataSource(directory=settings.data_dir, mirrors=settings.data_mirror)
+    assert DataSource.from_environment() == service
 
 
 def test_the_directory_comes_before_a_folder_and_a_folder_before_an_address(tmp_path: Path, serve: Serve) -> None:
@@ -235,7 +247,7 @@ def test_availability_says_what_is_missing_and_reads_nothing(tmp_path: Path) -> 
     availability = Mnist().availability(source)
     assert (availability.available, availability.missing) == (False, ("mnist/train-images-idx3-ubyte.gz",))
     assert availability.reason is not None
-    assert all(part in availability.reason for part in (str(tmp_path), "9.9 MB", "REINMAX_DATA_MIRROR"))
+    assert all(part in availability.reason for part in (str(tmp_path), "9.91 MB", "REINMAX_DATA_MIRROR"))
     images.write_bytes(bytes(Mnist.files[0].bytes))
     assert Mnist().availability(source).available
 
