@@ -1,0 +1,120 @@
+"""Steps a second of the trainer beside the same loops written by hand around the PyPI package `reinmax`.
+
+    python -m tests.benchmarks.bench_training [--rounds 7]
+
+Both sides run in turns in one process with two threads; the ratio is taken round by round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+import torch
+from reinmax import reinmax as published_reinmax
+
+from reinmax_core import RunSpec, Trainer
+from reinmax_core.data import DataSource
+from reinmax_core.data.mnist import Mnist
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two ways to take the same training steps, and how many to take at a time."""
+
+    name: str
+    wanted: float
+    steps: int
+    ours: Callable[[], Iterator[object]]
+    theirs: Callable[[], Iterator[object]]
+
+
+def polynomial_by_hand(batch: int = 256, latents: int = 128, c: float = 0.45, p: float = 2.0) -> Iterator[float]:
+    theta = torch.nn.Parameter(torch.empty(latents, 2).uniform_(-0.01, 0.01))
+    optimizer = torch.optim.Adam([theta], lr=1e-3)
+    while True:
+        logits = theta.expand(batch, latents, 2).contiguous()
+        draws, _ = published_reinmax(logits, 1.0)
+        loss = (draws[..., 0] - c).abs().pow(p).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        yield loss.item()
+
+
+def vae_by_hand(categories: int, latents: int, tau: float, optimizer_class: type[torch.optim.Optimizer]) -> Iterator[float]:
+    linear, relu = torch.nn.Linear, torch.nn.ReLU
+    code = categories * latents
+    encoder = torch.nn.Sequential(linear(784, 512), relu(), linear(512, 256), relu(), linear(256, code))
+    decoder = torch.nn.Sequential(linear(code, 256), relu(), linear(256, 512), relu(), linear(512, 784), torch.nn.Sigmoid())
+    optimizer = optimizer_class([*encoder.parameters(), *decoder.parameters()], lr=5e-4)
+    images = torch.tensor(Mnist().load(DataSource.from_environment()).train_images).flatten(1).float() / 255
+    while True:
+        for rows in torch.randperm(len(images)).split(100):
+            x = images[rows]
+            draws, q = published_reinmax(encoder(x).view(100, latents, categories), tau)
+            pixels = decoder(draws.view(100, code))
+            reconstruction = torch.nn.functional.binary_cross_entropy(pixels, x, reduction="sum") / 100
+            kl = (q * (q * categories + 1e-10).log()).sum((-2, -1)).mean()
+            loss = reconstruction + kl
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            yield loss.item()
+
+
+def trainer(**spec: object) -> Iterator[object]:
+    return iter(Trainer(RunSpec.model_validate({"estimator": "reinmax", "steps": 10**8, "evaluate_every": 10**9} | spec)))
+
+
+def comparisons() -> Iterator[Comparison]:
+    polynomial = {"name": "polynomial", "batch": 256}
+    vae = {"name": "categorical_vae", "categories": 10, "latents": 30}
+    yield Comparison(
+        "polynomial, L = 128, batch 256, Adam",
+        5.0,
+        400,
+        lambda: trainer(task=polynomial, optimizer="adam", log_every=100),
+        polynomial_by_hand,
+    )
+    yield Comparison(
+        "categorical_vae 10x30, batch 100, RAdam",
+        1.4,
+        60,
+        lambda: trainer(task=vae, log_every=100),
+        lambda: vae_by_hand(10, 30, 1.3, torch.optim.RAdam),
+    )
+
+
+def rate(steps: Iterator[object], count: int) -> float:
+    started = time.perf_counter()
+    for _ in islice(steps, count):
+        pass
+    return count / (time.perf_counter() - started)
+
+
+def measure(comparison: Comparison, rounds: int) -> str:
+    ours, theirs = comparison.ours(), comparison.theirs()
+    rate(ours, comparison.steps), rate(theirs, comparison.steps)
+    pairs = [(rate(ours, comparison.steps), rate(theirs, comparison.steps)) for _ in range(rounds)]
+    ratio = statistics.median(a / b for a, b in pairs)
+    a, b = (statistics.median(column) for column in zip(*pairs, strict=True))
+    return f"| {comparison.name} | {a:.0f} | {b:.0f} | {ratio:.2f} | {comparison.wanted} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=7)
+    rounds = parser.parse_args().rounds
+    torch.set_num_threads(2)
+    print("| task | trainer, steps/s | by hand, steps/s | ratio, median of rounds | wanted |\n|---|---:|---:|---:|---:|")
+    for comparison in comparisons():
+        print(measure(comparison, rounds), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+"""Runs: repeatable, resumable to the last bit, and what they report."""
+
+from itertools import islice
+from typing import Any
+
+import pytest
+import torch
+
+from reinmax_core import RunSpec, Trainer
+from reinmax_core.checkpoint import MODEL, STATE, CheckpointCorrupt, encode, restore, restore_from, save_to
+from reinmax_core.estimators.base import Estimator
+from reinmax_core.trainer import Diverged
+from reinmax_core.value import discover
+
+ESTIMATORS = tuple(discover(Estimator))
+SMALL = {"name": "polynomial", "latents": 8, "batch": 16}
+SMALL_VAE = {"name": "categorical_vae", "categories": 3, "latents": 2, "batch": 20}
+
+
+def spec(**settings: Any) -> RunSpec:
+    return RunSpec.model_validate({"task": SMALL, "estimator": "reinmax", "steps": 40} | settings)
+
+
+def finished(trainer: Trainer) -> Trainer:
+    for _ in trainer:
+        pass
+    return trainer
+
+
+def parameters(trainer: Trainer) -> dict[str, torch.Tensor]:
+    return trainer.model.state_dict()
+
+
+def assert_equal_runs(one: Trainer, other: Trainer) -> None:
+    for name, tensor in parameters(one).items():
+        assert torch.equal(tensor, parameters(other)[name]), name
+    assert (one.final, one.best) == (other.final, other.best)
+
+
+def test_equal_specs_give_equal_results() -> None:
+    assert_equal_runs(finished(Trainer(spec())), finished(Trainer(spec())))
+
+
+def test_another_seed_gives_another_result() -> None:
+    one, other = finished(Trainer(spec(seed=1))), finished(Trainer(spec(seed=2)))
+    assert not torch.equal(parameters(one)["theta"], parameters(other)["theta"])
+
+
+def test_a_run_leaves_the_global_random_numbers_alone() -> None:
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    finished(Trainer(spec()))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("optimizer", ["adam", "radam", "sgd"])
+def test_a_resumed_run_ends_bit_for_bit_as_an_undisturbed_one(estimator: str, optimizer: str) -> None:
+    run = spec(estimator=estimator, optimizer=optimizer, log_every=7, evaluate_every=11)
+    stopped = Trainer(run)
+    for _ in islice(stopped, 17):
+        pass
+    resumed = Trainer(run)
+    restore(resumed, encode(stopped))
+    assert resumed.step == 17
+    assert_equal_runs(finished(Trainer(run)), finished(resumed))
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_a_resumed_vae_ends_bit_for_bit_as_an_undisturbed_one(estimator: str) -> None:
+    run = spec(task=SMALL_VAE, estimator=estimator, steps=6, log_every=4, evaluate_every=6)
+    stopped = Trainer(run)
+    for _ in islice(stopped, 3):
+        pass
+    resumed = Trainer(run)
+    restore(resumed, encode(stopped))
+    assert_equal_runs(finished(Trainer(run)), finished(resumed))
+
+
+def test_a_checkpoint_across_an_epoch_keeps_the_data_order() -> None:
+    run = spec(task=SMALL_VAE | {"batch": 10000}, steps=13, log_every=1, evaluate_every=100)
+    stopped = Trainer(run)
+    series = [progress.metrics for progress in islice(stopped, 5)]
+    resumed = Trainer(run)
+    restore(resumed, encode(stopped))
+    series += [progress.metrics for progress in resumed]
+    assert series == [progress.metrics for progress in Trainer(run)]
+
+
+def test_metrics_are_the_means_since_the_last_point() -> None:
+    every = [progress.metrics["loss"] for progress in Trainer(spec(log_every=1, evaluate_every=40))]
+    fifth = [
+        (progress.step, progress.metrics["loss"])
+        for progress in Trainer(spec(log_every=5, evaluate_every=40))
+        if "loss" in progress.metrics
+    ]
+    assert [step for step, _ in fifth] == list(range(5, 41, 5))
+    for step, value in fifth:
+        assert value == pytest.approx(sum(every[step - 5 : step]) / 5, rel=1e-5)
+
+
+def test_how_often_is_reported_does_not_change_the_result() -> None:
+    one = finished(Trainer(spec(log_every=1, evaluate_every=1)))
+    other = finished(Trainer(spec(log_every=40, evaluate_every=40)))
+    assert torch.equal(parameters(one)["theta"], parameters(other)["theta"])
+
+
+def test_result_holds_last_and_best_and_time() -> None:
+    trainer = finished(Trainer(spec(evaluate_every=10)))
+    result = trainer.result()
+    assert {"loss", "train_loss", "expected_loss", "gap"} <= set(result["metrics"])
+    assert result["best"]["value"] <= result["metrics"]["expected_loss"]
+    assert result["wall_time_s"] > 0
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_with_its_step() -> None:
+    run = spec(task=SMALL_VAE, optimizer={"name": "sgd", "lr": 100.0}, steps=50, log_every=1, evaluate_every=50)
+    with pytest.raises(Diverged, match=r"at step \d+ of 50; try a smaller learning rate than 100.0"):
+        finished(Trainer(run))
+
+
+def test_a_checkpoint_of_another_spec_is_refused() -> None:
+    files = encode(Trainer(spec(seed=1)))
+    with pytest.raises(ValueError, match="of another run"):
+        restore(Trainer(spec(seed=2)), files)
+
+
+def test_damaged_checkpoints_are_recognised() -> None:
+    files, others = encode(Trainer(spec())), encode(finished(Trainer(spec())))
+    for damaged in (
+        files | {STATE: files[STATE][:100]},
+        files | {STATE: b""},
+        files | {MODEL: others[MODEL]},
+        {MODEL: files[MODEL]},
+    ):
+        with pytest.raises(CheckpointCorrupt):
+            restore(Trainer(spec()), damaged)
+
+
+def test_a_checkpoint_in_a_folder_resumes(tmp_path: Any) -> None:
+    stopped = Trainer(spec())
+    for _ in islice(stopped, 9):
+        pass
+    save_to(tmp_path / "checkpoint", stopped)
+    resumed = Trainer(spec())
+    restore_from(tmp_path / "checkpoint", resumed)
+    assert_equal_runs(finished(Trainer(spec())), finished(resumed))
+
+
+def test_the_model_file_is_plain_safetensors() -> None:
+    from safetensors.torch import load
+
+    trainer = finished(Trainer(spec()))
+    assert torch.equal(load(encode(trainer)[MODEL])["theta"], parameters(trainer)["theta"])
