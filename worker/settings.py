@@ -66,6 +66,13 @@ def _redis_url(url: str) -> str:
     return url
 
 
+def _service_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("expected http://host[:port] or https://host[:port]")
+    return url.rstrip("/")
+
+
 def _api_key(key: SecretStr) -> SecretStr:
     # The bounds of what an Authorization header can carry, and of what can be guessed.
     if not re.fullmatch(r"[!-+\--~]{8,256}", key.get_secret_value()):
@@ -84,10 +91,11 @@ Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 Keys = Annotated[tuple[Annotated[SecretStr, AfterValidator(_api_key)], ...], NoDecode, BeforeValidator(_split)]
 LogLevel = Annotated[Literal["debug", "info", "warning", "error", "critical"], BeforeValidator(_lower)]
 Url = Annotated[str, AfterValidator(_redis_url)]
+ServiceUrl = Annotated[str, AfterValidator(_service_url)]
 
 
 class Settings(BaseSettings):
-    """The settings of API, worker and launcher: `REINMAX_` and the field's name in capitals.
+    """The settings of API, worker, launcher and client: `REINMAX_` and the field's name in capitals.
 
     No other code reads the environment. A variable that is set but empty counts as unset, as Compose
     files write it.
@@ -141,6 +149,12 @@ class Settings(BaseSettings):
 
     cancel_grace_s: float = Field(default=30.0, ge=0.0, le=3600.0)
     """Seconds a training process has to save a checkpoint and end before it is killed."""
+
+    url: ServiceUrl | None = None
+    """Service that the command line and the Python client talk to. Unset: the one running on this machine."""
+
+    api_key: Annotated[SecretStr, AfterValidator(_api_key)] | None = None
+    """Key that the command line and the Python client send; one of those the API accepts."""
 
     log_level: LogLevel = "info"
     """What is logged: debug, info, warning, error or critical."""
@@ -249,7 +263,7 @@ def _variable(name: str) -> str:
 
 
 def _shown(name: str, value: object) -> str:
-    if name == "api_keys":
+    if name in ("api_keys", "api_key"):
         return HIDDEN if value else "none"
     if name == "redis_url" and value and "://" not in str(value):
         return HIDDEN  # whatever it is, it may hold a password

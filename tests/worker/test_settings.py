@@ -44,6 +44,7 @@ def test_xdg_folders_move_the_defaults(monkeypatch: pytest.MonkeyPatch, tmp_path
     ("variable", "value", "field", "expected"),
     [
         ("REINMAX_REDIS_URL", "rediss://:pw@example.org:6380/1", "redis_url", "rediss://:pw@example.org:6380/1"),
+        ("REINMAX_URL", "https://train.example.org/", "url", "https://train.example.org"),
         ("REINMAX_PORT", "0", "port", 0),
         ("REINMAX_LEASE_S", "2.5", "lease_s", 2.5),
         ("REINMAX_LOG_LEVEL", "WARNING", "log_level", "warning"),
