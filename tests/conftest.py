@@ -1,0 +1,23 @@
+"""What tests of every package share: a real server, one for the whole run."""
+
+from collections.abc import Iterator
+
+import pytest
+from redis import Redis
+
+from worker.embedded_server import EmbeddedServer
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a server that lives as long as the run (with pytest-xdist: one for each of its processes)."""
+    with EmbeddedServer(tmp_path_factory.mktemp("state")) as server:
+        yield server.url
+
+
+@pytest.fixture
+def redis_database(redis_url: str) -> str:
+    """Address of the same server, emptied."""
+    with Redis.from_url(redis_url) as client:
+        client.flushall()
+    return redis_url
