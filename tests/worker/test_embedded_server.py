@@ -329,6 +329,16 @@ def test_every_way_to_get_a_program_is_named(tmp_path: Path, monkeypatch: pytest
         assert part in str(refusal.value)
 
 
+def test_a_port_that_was_taken_meanwhile_is_exchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, first = find_server_program().path, tmp_path / "first-port"
+    taken = f'grep ^port "$1" > {first}; echo "bind: Address already in use"; exit 1'
+    script = f'if [ "$1" != --version ] && [ ! -e {first} ]; then {taken}; fi; exec {real} "$@"'
+    program_on_path(tmp_path, "valkey-server", script, monkeypatch)
+    with EmbeddedServer(tmp_path) as server:
+        assert read(server.url) is None
+        assert first.read_text().split()[1] not in server.url
+
+
 def test_the_last_words_of_a_server_that_fails_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = 'case "$1" in --version) echo v=7.2.0;; *) echo "out of luck" >&2; exit 3;; esac'
     program = program_on_path(tmp_path, "valkey-server", script, monkeypatch)
