@@ -162,9 +162,7 @@ class Settings(BaseSettings):
     @property
     def is_on_loopback(self) -> bool:
         """Whether only programs on this machine can reach the API at `host`."""
-        with suppress(ValueError):
-            return ip_address(self.host.strip("[]")).is_loopback
-        return self.host == "localhost"
+        return is_loopback(self.host)
 
     def overview(self) -> Iterator[Setting]:
         """Every setting with its value, fit to be shown or sent to others, and where the value came from."""
@@ -183,6 +181,13 @@ class Settings(BaseSettings):
         except ValidationError as error:
             # Not chained: the original would print the values, secrets included.
             raise InvalidSettings(_explain(error, values)) from None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address means this machine alone."""
+    with suppress(ValueError):
+        return ip_address(host.strip("[]")).is_loopback
+    return host == "localhost"
 
 
 def read_api_keys(settings: Settings) -> tuple[SecretStr, ...]:

@@ -1,0 +1,292 @@
+"""What can be asked of the service, each call written once for the blocking and the asyncio client."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import time
+import uuid
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from pathlib import Path
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Final,
+    Generic,
+    ParamSpec,
+    Self,
+    TypeAlias,
+    TypedDict,
+    TypeVar,
+    Unpack,
+    overload,
+)
+from urllib.parse import quote
+
+import httpx
+from pydantic import BaseModel
+
+from service.download import PartialFile, find
+from service.exchange import Call, Exchange, answered
+from worker.jobs import TERMINAL, Artifact, Job, Submission, WorkerRecord
+from worker.series import Series
+
+if TYPE_CHECKING:
+    from service.client import AsyncClient, Client
+
+P = ParamSpec("P")
+T = TypeVar("T")
+M = TypeVar("M", bound=BaseModel)
+LONGEST_HOLD_S: Final = 30.0
+Received: TypeAlias = Callable[[int, int], object]
+"""Is told the bytes of a download received so far, and those in all."""
+
+
+class endpoint(Generic[P, T]):
+    """Makes an exchange a method: an ordinary one of `Client`, a coroutine method of `AsyncClient`."""
+
+    def __init__(self, exchange: Callable[Concatenate[Any, P], Exchange[T]]) -> None:
+        self._exchange = exchange
+        functools.update_wrapper(self, exchange)  # type: ignore[arg-type]
+
+    @overload
+    def __get__(self, client: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, client: Client, owner: type) -> Callable[P, T]: ...
+    @overload
+    def __get__(self, client: AsyncClient, owner: type) -> Callable[P, Coroutine[Any, Any, T]]: ...
+    def __get__(self, client: Client | AsyncClient | None, owner: type) -> object:
+        if client is None:
+            return self
+
+        @functools.wraps(self._exchange)
+        def method(*args: P.args, **kwargs: P.kwargs) -> object:
+            return client.carry_out(self._exchange(client, *args, **kwargs))
+
+        return method
+
+
+class JobFilter(TypedDict, total=False):
+    """Which jobs to list; those that fit in every respect."""
+
+    status: str
+    task: str
+    estimator: str
+    labels: Mapping[str, str]
+
+
+class Listing(BaseModel, Generic[M]):
+    """Everything that a catalogue has."""
+
+    data: tuple[M, ...]
+
+
+class Curves(BaseModel):
+    """The metrics of a job."""
+
+    series: dict[str, Series]
+
+
+class Page(BaseModel):
+    """Some of the jobs that fit, and where the next ones begin."""
+
+    data: tuple[Job, ...]
+    next_cursor: str | None = None
+
+
+class _Details(TypedDict, total=False):
+    params: Mapping[str, str | int]
+    headers: Mapping[str, str]
+    body: bytes
+    hold_s: float
+
+
+class JobNotFinished(TimeoutError):
+    """A job took longer than its caller wanted to wait."""
+
+
+def _ignore(received: int, total: int) -> None:
+    """Stands for nobody who wants to know."""
+
+
+class Endpoints:
+    """The calls of the API. Jobs are named by their id."""
+
+    def __init__(self, patience_s: float) -> None:
+        self._patience_s = patience_s
+
+    @endpoint
+    def submit(
+        self,
+        spec: Submission | Mapping[str, object],
+        *,
+        idempotency_key: str | None = None,
+    ) -> Exchange[Job]:
+        """Queues a training job.
+
+        Args:
+            spec: the job, short or in full, such as `{"task": "polynomial", "estimator": "reinmax"}`.
+            idempotency_key: submissions with the same key make one job. Without one every call gets a
+                key of its own, so that its repetitions after a lost connection make one job too.
+        """
+        headers = {"Idempotency-Key": f'"{idempotency_key or uuid.uuid4()}"'}
+        response = yield from self._answer("POST", "/v1/jobs", headers=headers, body=_json(spec))
+        return Job.model_validate_json(response.content)
+
+    @endpoint
+    def dry_run(self, spec: Submission | Mapping[str, object]) -> Exchange[Job]:
+        """The job that `submit` would make, every default filled in; nothing is queued."""
+        response = yield from self._answer("POST", "/v1/jobs", params={"dry_run": "true"}, body=_json(spec))
+        return Job.model_validate_json(response.content)
+
+    @endpoint
+    def get(self, job_id: str) -> Exchange[Job]:
+        """The job as it stands."""
+        response = yield from self._answer("GET", _path(job_id))
+        return Job.model_validate_json(response.content)
+
+    @endpoint
+    def wait(self, job_id: str, *, timeout_s: float | None = None) -> Exchange[Job]:
+        """The job once it has succeeded, failed or been cancelled.
+
+        Raises:
+            JobNotFinished: it takes longer than `timeout_s`.
+        """
+        deadline = time.monotonic() + (math.inf if timeout_s is None else timeout_s)
+        response = yield from self._answer("GET", _path(job_id))
+        job = Job.model_validate_json(response.content)
+        while job.status not in TERMINAL:
+            left_s = deadline - time.monotonic()
+            if left_s <= 0:
+                raise _not_finished(job)
+            response = yield from self._changed(job_id, response.headers["ETag"], min(left_s, LONGEST_HOLD_S))
+            if response.status_code != httpx.codes.NOT_MODIFIED:
+                job = Job.model_validate_json(response.content)
+        return job
+
+    @endpoint
+    def page(
+        self,
+        *,
+        limit: int = 100,
+        cursor: str | None = None,
+        **filters: Unpack[JobFilter],
+    ) -> Exchange[Page]:
+        """Some of the jobs that fit, newest first; `cursor` is the `next_cursor` of the page before."""
+        params: dict[str, str | int] = {"limit": limit} | ({"cursor": cursor} if cursor else {})
+        labels = filters.pop("labels", {})
+        params |= {f"label.{key}": value for key, value in labels.items()}
+        params |= {name: value for name, value in filters.items() if isinstance(value, str)}
+        response = yield from self._answer("GET", "/v1/jobs", params=params)
+        return Page.model_validate_json(response.content)
+
+    @endpoint
+    def cancel(self, job_id: str) -> Exchange[Job]:
+        """Ends the job: at once if it is queued, after it has saved a checkpoint if it is running.
+
+        Raises:
+            Conflict: it has ended otherwise.
+        """
+        response = yield from self._answer("POST", f"{_path(job_id)}/cancel")
+        return Job.model_validate_json(response.content)
+
+    @endpoint
+    def delete(self, job_id: str) -> Exchange[None]:
+        """Removes a job that has ended, with its metrics, log and artefacts.
+
+        Raises:
+            Conflict: it has not ended.
+        """
+        yield from self._answer("DELETE", _path(job_id))
+
+    @endpoint
+    def metrics(
+        self, job_id: str, *, series: Sequence[str] = (), max_points: int | None = None
+    ) -> Exchange[dict[str, Series]]:
+        """The curves of the job by name: those of `series`, or all, thinned out to `max_points` each."""
+        params: dict[str, str | int] = {"series": ",".join(series)} if series else {}
+        if max_points is not None:
+            params["max_points"] = max_points
+        response = yield from self._answer("GET", f"{_path(job_id)}/metrics", params=params)
+        return Curves.model_validate_json(response.content).series
+
+    @endpoint
+    def logs(self, job_id: str) -> Exchange[str]:
+        """What the training process has written."""
+        response = yield from self._answer("GET", f"{_path(job_id)}/logs")
+        return response.text
+
+    @endpoint
+    def artifacts(self, job_id: str) -> Exchange[tuple[Artifact, ...]]:
+        """The files that the job has left so far."""
+        return (yield from self._data(f"{_path(job_id)}/artifacts", Artifact))
+
+    @endpoint
+    def download(
+        self,
+        job_id: str,
+        name: str,
+        to: Path | str = ".",
+        *,
+        received: Received = _ignore,
+    ) -> Exchange[Path]:
+        """Saves an artefact as a file, which appears whole and verified or not at all; returns its path.
+
+        Args:
+            job_id: the job.
+            name: the artefact's name.
+            to: the file, or a folder to save it in under its own name.
+            received: is told the bytes received so far and those in all, after every part.
+
+        Raises:
+            ArtifactNotFound: the job has left no such file.
+            DownloadCorrupt: what was received is not what the job has left.
+        """
+        path = f"{_path(job_id)}/artifacts"
+        artifact = find((yield from self._data(path, Artifact)), name, job_id)
+        with PartialFile(artifact, Path(to)) as file:
+            while not file.is_complete:
+                response = yield from self._answer("GET", f"{path}/{quote(name, safe='')}", headers=file.next_range)
+                file.add(response)
+                received(file.received, artifact.bytes)
+            return file.finish()
+
+    @endpoint
+    def workers(self) -> Exchange[tuple[WorkerRecord, ...]]:
+        """The workers that are alive."""
+        return (yield from self._data("/v1/workers", WorkerRecord))
+
+    def _changed(self, job_id: str, etag: str, hold_s: float) -> Exchange[httpx.Response]:
+        """The job when it is no longer as it was under that tag, or a 304 after `hold_s` seconds."""
+        params = {"wait": max(1, math.ceil(hold_s))}
+        return self._answer(
+            "GET",
+            _path(job_id),
+            params=params,
+            headers={"If-None-Match": etag},
+            hold_s=hold_s,
+        )
+
+    def _data(self, path: str, kind: type[M]) -> Exchange[tuple[M, ...]]:
+        response = yield from self._answer("GET", path)
+        return Listing[kind].model_validate_json(response.content).data  # type: ignore[valid-type]
+
+    def _answer(self, method: str, path: str, **details: Unpack[_Details]) -> Exchange[httpx.Response]:
+        return answered(Call(method, path, **details), self._patience_s)
+
+
+def _path(job_id: str) -> str:
+    return f"/v1/jobs/{quote(job_id, safe='')}"
+
+
+def _json(spec: Submission | Mapping[str, object]) -> bytes:
+    return (spec.model_dump_json() if isinstance(spec, Submission) else json.dumps(spec)).encode()
+
+
+def _not_finished(job: Job) -> JobNotFinished:
+    return JobNotFinished(
+        f"{job.id} is {job.status} at step {job.progress.step} of {job.progress.steps}; "
+        "wait for it once more, or cancel it"
+    )
