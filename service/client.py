@@ -41,7 +41,7 @@ class Client(Endpoints):
         api_key: key to send; by default REINMAX_API_KEY.
         patience_s: seconds for which a call is repeated while the service is overloaded or cannot be reached.
 
-    Methods raise the errors of `service.exchange`, all of them a `ServiceError`.
+    Methods raise the errors of `service.errors`, all of them a `ServiceError`.
     """
 
     def __init__(

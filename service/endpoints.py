@@ -2,70 +2,27 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import math
 import time
 import uuid
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import (
-    TYPE_CHECKING,
-    Any,
-    Concatenate,
-    Final,
-    Generic,
-    ParamSpec,
-    Self,
-    TypeAlias,
-    TypedDict,
-    TypeVar,
-    Unpack,
-    overload,
-)
+from typing import Final, Generic, TypeAlias, TypedDict, TypeVar, Unpack
 from urllib.parse import quote
 
 import httpx
 from pydantic import BaseModel
 
 from service.download import PartialFile, find
-from service.exchange import Call, Exchange, answered
+from service.exchange import Call, Exchange, answered, endpoint
 from worker.jobs import TERMINAL, Artifact, Job, Submission, WorkerRecord
 from worker.series import Series
 
-if TYPE_CHECKING:
-    from service.client import AsyncClient, Client
-
-P = ParamSpec("P")
-T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
 LONGEST_HOLD_S: Final = 30.0
 Received: TypeAlias = Callable[[int, int], object]
 """Is told the bytes of a download received so far, and those in all."""
-
-
-class endpoint(Generic[P, T]):
-    """Makes an exchange a method: an ordinary one of `Client`, a coroutine method of `AsyncClient`."""
-
-    def __init__(self, exchange: Callable[Concatenate[Any, P], Exchange[T]]) -> None:
-        self._exchange = exchange
-        functools.update_wrapper(self, exchange)  # type: ignore[arg-type]
-
-    @overload
-    def __get__(self, client: None, owner: type) -> Self: ...
-    @overload
-    def __get__(self, client: Client, owner: type) -> Callable[P, T]: ...
-    @overload
-    def __get__(self, client: AsyncClient, owner: type) -> Callable[P, Coroutine[Any, Any, T]]: ...
-    def __get__(self, client: Client | AsyncClient | None, owner: type) -> object:
-        if client is None:
-            return self
-
-        @functools.wraps(self._exchange)
-        def method(*args: P.args, **kwargs: P.kwargs) -> object:
-            return client.carry_out(self._exchange(client, *args, **kwargs))
-
-        return method
 
 
 class JobFilter(TypedDict, total=False):
