@@ -47,7 +47,11 @@ class Estimator(Value, ABC):
     @property
     @abstractmethod
     def evaluations(self) -> int:
-        """Draws that `expectation` makes for one row of logits; the cost sees them on a new leading axis if > 1."""
+        """Independent draws that `expectation` makes for a row of logits; if > 1, on a new leading axis of the cost.
+
+        A batch of so many cost evaluations a step thus has that many times fewer rows. An estimator that
+        enumerates instead of drawing counts as 1.
+        """
 
     @abstractmethod
     def draw(self, logits: Tensor, generator: Generator | None) -> Tensor:
@@ -77,7 +81,8 @@ class Estimator(Value, ABC):
             gradient with respect to `logits`, and the ordinary one for everything else that `cost` uses.
 
         Raises:
-            ValueError: a row of logits holds NaN or has no class left to draw.
+            ValueError: the logits are no floating-point numbers, have no axis `dim`, a row of them holds NaN
+                or has no class left to draw, or the cost's values have another shape than `Cost` allows.
         """
 
     @final
@@ -99,11 +104,14 @@ class Estimator(Value, ABC):
         from reinmax_core import categorical
 
         rows = categorical.rows(logits, dim, mask)
-        return categorical.unrowed(self.draw(rows, generator), logits, dim)
+        return categorical.unrowed(self.draw(rows, generator), rows, logits, dim)
 
 
 class Pathwise(Estimator, ABC):
-    """An estimator whose gradient passes through the draw itself, so it fits anywhere in a model."""
+    """An estimator whose gradient passes through the draw itself, so it fits anywhere in a model.
+
+    Differentiating twice gives the derivative of the estimate at the fixed draw and noise.
+    """
 
     @property
     @final
@@ -122,3 +130,37 @@ class Pathwise(Estimator, ABC):
     ) -> Tensor:
         """`cost` of one draw: the draw's own backward pass is the estimator. See `Estimator.expectation`."""
         return cost(self.sample(logits, dim=dim, mask=mask, generator=generator))
+
+
+class DrawDetermined(Pathwise, ABC):
+    """A pathwise estimator that is a function of the draw: no further noise enters its gradient.
+
+    So its mean and variance over draws can be had by enumeration, as `through` takes the draw as given.
+    """
+
+    @abstractmethod
+    def through(self, logits: Tensor, drawn: Tensor, probs: Tensor) -> Tensor:
+        """The one-hot form [..., n] of a given draw, with this estimator as its backward pass.
+
+        Args:
+            logits: rows [..., n] of float32 or float64.
+            drawn: drawn classes [...], as `categorical.draw` gives them.
+            probs: `categorical.probabilities(logits)`.
+        """
+
+    @final
+    def draw(self, logits: Tensor, generator: Generator | None) -> Tensor:
+        from reinmax_core import categorical
+
+        probs = categorical.probabilities(logits)
+        return self.through(logits, categorical.draw(probs, logits.shape, generator), probs)
+
+
+class FromCosts(Estimator, ABC):
+    """An estimator that needs the costs of draws and not their derivatives; no gradient passes a draw."""
+
+    @final
+    def draw(self, logits: Tensor, generator: Generator | None) -> Tensor:
+        from reinmax_core import categorical
+
+        return categorical.sample(logits, generator)

@@ -1,0 +1,216 @@
+"""Categorical distributions with their classes on the last axis: checked logits, probabilities, draws and noise.
+
+A *row* is one distribution. Draws are kept as the number of the drawn class; where there are two
+classes it is a boolean (is it class 1?), an eighth of the memory. Nothing here draws one random number
+per class where one per row will do, because random numbers are what a draw costs on a CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Generator, Tensor
+
+FEW_CLASSES = 32
+"""Up to so many classes, a CPU is faster at a softmax over the first axis than over the last one."""
+
+
+def rows(logits: Tensor, dim: int = -1, mask: Tensor | None = None) -> Tensor:
+    """Logits with the classes on the last axis, at least float32, masked classes at -inf.
+
+    Inside `torch.compile` and the transforms of `torch.func`, where values cannot be read, rows are not
+    checked for values; `unrowed` then turns the draws of impossible rows into NaN.
+
+    Raises:
+        ValueError: `logits` has no floating-point type, no axis `dim` or no class on it, the mask does not
+            fit, or a row holds NaN or +inf or has every class masked or at -inf.
+    """
+    _check_form(logits, dim)
+    if mask is not None:
+        logits = logits.masked_fill(~_fitting(mask, logits), float("-inf"))
+    by_class = logits.movedim(dim, -1)
+    if by_class.dtype in (torch.float16, torch.bfloat16):
+        by_class = by_class.float()
+    if readable():
+        _check_values(distinct(by_class.detach()))
+    return by_class
+
+
+def unrowed(draws: Tensor, checked: Tensor, logits: Tensor, dim: int = -1) -> Tensor:
+    """One-hot draws [..., n] with axis and dtype of `logits`; `checked` are their rows.
+
+    Draws may have leading axes that `logits` lacks.
+    """
+    if not readable():
+        draws = draws + 0 * checked.amax(-1, keepdim=True)
+    axis = dim - logits.ndim if dim >= 0 else dim
+    return draws.movedim(-1, axis).to(logits.dtype)
+
+
+def readable() -> bool:
+    """Whether the values of tensors may be looked at: not while torch compiles or transforms the code."""
+    return not torch.compiler.is_compiling() and not torch._C._are_functorch_transforms_active()
+
+
+def distinct(by_class: Tensor) -> Tensor:
+    """The rows without the repetitions that `expand` made: axes of stride 0 are cut to length 1.
+
+    First derivatives never pass through here. Second derivatives do, and reach a repeated row as one sum
+    at its first copy, which is the same once the repetitions are added up.
+    """
+    if readable():
+        for axis, stride in enumerate(by_class.stride()[:-1]):
+            if stride == 0 and by_class.shape[axis] > 1:
+                by_class = by_class.narrow(axis, 0, 1)
+    return by_class
+
+
+def probabilities(by_class: Tensor, tau: float = 1.0) -> Tensor:
+    """softmax(logits / tau), broadcastable to the logits: rows that `expand` repeated are computed once."""
+    by_class = distinct(by_class)
+    classes = by_class.shape[-1]
+    if classes == 2:
+        difference = by_class[..., 0] - by_class[..., 1]
+        tempered = difference if tau == 1 else difference / tau
+        return torch.stack((tempered, -tempered), -1).sigmoid()
+    if tau != 1:
+        # Differences from the largest logit stay finite or go to -inf, however small tau is.
+        by_class = (by_class - by_class.detach().amax(-1, keepdim=True)) / tau
+    if classes <= FEW_CLASSES and by_class.device.type == "cpu":
+        return by_class.movedim(-1, 0).softmax(0).movedim(0, -1).contiguous()
+    return by_class.softmax(-1)
+
+
+def draw(probs: Tensor, shape: Sequence[int], generator: Generator | None = None) -> Tensor:
+    """The class drawn for each row of `shape` [..., n], from probabilities broadcastable to it; [...].
+
+    A class of probability 0 is never drawn. One uniform number per row and the inverse of the cumulative
+    distribution; on an accelerator, where parallel sums need not be monotone, an exponential race.
+    """
+    probs = probs.detach()
+    if probs.shape[-1] == 2:
+        return uniform(shape[:-1], probs, generator) >= probs[..., 0]
+    if probs.device.type != "cpu":
+        return race(probs, shape, generator)
+    cumulative = probs.cumsum(-1).expand(*shape).contiguous()
+    threshold = uniform((*shape[:-1], 1), probs, generator) * cumulative[..., -1:]
+    return torch.searchsorted(cumulative, threshold, right=True).squeeze(-1).clamp(max=shape[-1] - 1)
+
+
+def race(probs: Tensor, shape: Sequence[int], generator: Generator | None = None) -> Tensor:
+    """As `draw`: the class whose exponential clock, of rate its probability, rings first."""
+    return (probs / exponential(shape, probs, generator)).argmax(-1)
+
+
+def largest(by_class: Tensor) -> Tensor:
+    """The class of the largest entry of each row, the first one among equals; [...]."""
+    if by_class.shape[-1] == 2:
+        return by_class[..., 1] > by_class[..., 0]
+    return by_class.argmax(-1)
+
+
+def one_hot(drawn: Tensor, classes: int, dtype: torch.dtype) -> Tensor:
+    """Drawn classes [...] as exact one-hot rows [..., classes]."""
+    if classes == 2:
+        hot = drawn.new_empty((*drawn.shape, 2), dtype=dtype)
+        hot[..., 0] = ~drawn
+        hot[..., 1] = drawn
+        return hot
+    return drawn.new_zeros((*drawn.shape, classes), dtype=dtype).scatter_(-1, drawn.unsqueeze(-1), 1)
+
+
+def sample(by_class: Tensor, generator: Generator | None = None) -> Tensor:
+    """One-hot draws of the shape of the logits, through which no gradient passes."""
+    drawn = draw(probabilities(by_class.detach()), by_class.shape, generator)
+    return one_hot(drawn, by_class.shape[-1], by_class.dtype)
+
+
+def uniform(shape: Sequence[int], like: Tensor, generator: Generator | None = None) -> Tensor:
+    """Uniform numbers in [0, 1) with device and dtype of `like`."""
+    size = tuple(shape)
+    # The keyword is left out where it would be None: compilation with dynamic shapes refuses it.
+    if generator is None:
+        return torch.rand(size, dtype=like.dtype, device=like.device)
+    return torch.rand(size, dtype=like.dtype, device=like.device, generator=generator)
+
+
+def exponential(shape: Sequence[int], like: Tensor, generator: Generator | None = None) -> Tensor:
+    """Exp(1) numbers, above 0 and finite."""
+    smallest = torch.finfo(like.dtype).eps / 4
+    return uniform(shape, like, generator).neg_().log1p_().neg_().clamp_(min=smallest)
+
+
+def gumbel(by_class: Tensor, generator: Generator | None = None) -> Tensor:
+    """Finite noise of the shape of the logits whose differences are those of Gumbel(0, 1) numbers.
+
+    Only differences count in a softmax and in an argmax, so two classes need a single logistic number.
+    """
+    if by_class.shape[-1] == 2:
+        eps = torch.finfo(by_class.dtype).eps / 2
+        logistic = torch.logit(uniform(by_class.shape[:-1], by_class, generator), eps=eps)
+        return torch.stack((logistic, torch.zeros_like(logistic)), -1)
+    return exponential(by_class.shape, by_class, generator).log_().neg_()
+
+
+def beneath(values: Sequence[int], draws: Sequence[int]) -> tuple[int, ...]:
+    """The axes of draws [..., n] that share one value of a cost, by their lengths, from the two shapes.
+
+    Raises:
+        ValueError: the values' shape is no leading part of the draws' without their classes.
+    """
+    rows_shape = tuple(draws[:-1])
+    if tuple(values) != rows_shape[: len(values)]:
+        raise ValueError(
+            f"a cost must give values whose shape is a leading part of {rows_shape}, the shape of the draws without "
+            f"their classes, but gave {tuple(values)}; sum or average trailing axes, and leave the leading ones"
+        )
+    return rows_shape[len(values) :]
+
+
+def _check_form(logits: Tensor, dim: int) -> None:
+    if not logits.is_floating_point():
+        raise ValueError(f"logits must be floating-point numbers, got {logits.dtype}; convert them, as with .float()")
+    if not -logits.ndim <= dim < logits.ndim:
+        raise ValueError(
+            f"logits of shape {tuple(logits.shape)} have no axis {dim} for the classes; "
+            f"pass dim= as the axis that holds them"
+        )
+    if logits.shape[dim] == 0:
+        raise ValueError(
+            f"logits must have at least one class, but axis {dim} of shape {tuple(logits.shape)} is empty; "
+            f"pass dim= as the axis that holds the classes"
+        )
+
+
+def _fitting(mask: Tensor, logits: Tensor) -> Tensor:
+    if mask.dtype != torch.bool:
+        raise ValueError(f"mask must be boolean, True where a class may be drawn, got {mask.dtype}; compare it with 0")
+    try:
+        return mask.expand(logits.shape)
+    except RuntimeError as error:
+        raise ValueError(
+            f"mask must be broadcastable to logits of shape {tuple(logits.shape)}, got {tuple(mask.shape)}; "
+            f"give it an axis of length 1 where it is the same for all"
+        ) from error
+
+
+def _check_values(by_class: Tensor) -> None:
+    # A finite sum shows in one pass that every entry is finite; only otherwise each row is looked at.
+    if not by_class.sum().isfinite():
+        peaks = by_class.amax(-1)
+        if not bool(peaks.isfinite().all()):
+            place = tuple(int(axis) for axis in peaks.isfinite().logical_not().nonzero()[0])
+            raise ValueError(_complaint(float(peaks[place]), place))
+
+
+def _complaint(peak: float, place: tuple[int, ...]) -> str:
+    if peak == float("-inf"):
+        return (
+            f"every row of logits needs a class that can be drawn, but row {place} has all of them masked or at -inf; "
+            f"leave at least one unmasked, or drop the row"
+        )
+    return (
+        f"logits must be finite, or -inf for a class that is never drawn, but row {place} holds {peak}; "
+        f"look for a diverged loss or too high a learning rate"
+    )

@@ -1,0 +1,65 @@
+"""The exact gradient, by enumeration."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, final
+
+from pydantic import Field
+
+from reinmax_core.estimators.base import FromCosts, Separable
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
+
+    from reinmax_core.estimators.base import Cost
+
+
+@final
+class Exact(FromCosts):
+    """The expectation itself: the cost of every joint state of the latents, weighted by its probability.
+
+    Neither bias nor variance. The cost is called with the states on a new leading axis, in one or more
+    parts; a `Separable` one with n draws, any other with n^L for L latents beneath each value.
+
+    Not for many joint latents: their states are limited by `max_states`.
+
+    Source: elementary; used as the yardstick by Liu, Dong, Liu, Yu and Gao, "Bridging Discrete and
+    Backpropagation: Straight-Through and Beyond", 2023, https://arxiv.org/abs/2304.08612.
+    """
+
+    name: Literal["exact"] = "exact"
+    max_states: int = Field(default=16384, ge=1, le=2**24)
+    """The most joint states that the latents beneath one value of the cost may have."""
+
+    @property
+    def evaluations(self) -> int:
+        return 1
+
+    def expectation(
+        self,
+        logits: Tensor,
+        cost: Cost,
+        *,
+        dim: int = -1,
+        mask: Tensor | None = None,
+        generator: Generator | None = None,
+    ) -> Tensor:
+        """E[cost(z)]. `generator` is not used; see `Estimator.expectation` for the rest.
+
+        Raises:
+            TooManyStates: the latents beneath a value have more than `max_states`; a ValueError, as are
+                the others.
+        """
+        from reinmax_core import categorical, enumeration
+
+        del generator
+        rows = categorical.rows(logits, dim, mask)
+        probs = categorical.probabilities(rows).expand(rows.shape)
+        function = cost.each if isinstance(cost, Separable) else cost
+
+        def values(draws: Tensor) -> Tensor:
+            return function(categorical.unrowed(draws, rows, logits, dim))
+
+        if isinstance(cost, Separable):
+            return enumeration.separate(probs, values).mean(-1)
+        return enumeration.joint(probs, values, self.max_states)

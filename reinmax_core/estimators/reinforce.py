@@ -1,0 +1,58 @@
+"""REINFORCE: the score of a draw, weighted by its cost."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, final
+
+from reinmax_core.estimators.base import FromCosts
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
+
+    from reinmax_core.estimators.base import Cost
+
+
+@final
+class Reinforce(FromCosts):
+    """The gradient of the log-probability of a draw, times its cost less a baseline.
+
+    Unbiased for every cost, which needs no derivative. The variance is large, and grows with the number of
+    latents that share a value.
+
+    Not where the cost can be differentiated and a small bias is no harm: `ReinMax` has far less variance.
+    `Rloo` is better where several draws of a row are affordable.
+
+    Source: Williams, "Simple Statistical Gradient-Following Algorithms for Connectionist Reinforcement
+    Learning", 1992, https://doi.org/10.1007/BF00992696.
+    """
+
+    name: Literal["reinforce"] = "reinforce"
+    baseline: Literal["none", "batch"] = "none"
+    """What is subtracted from a value: nothing, or the mean of the other values on the first axis of the
+    cost's values, which are independent of it (nothing where there are no others)."""
+
+    @property
+    def evaluations(self) -> int:
+        return 1
+
+    def expectation(
+        self,
+        logits: Tensor,
+        cost: Cost,
+        *,
+        dim: int = -1,
+        mask: Tensor | None = None,
+        generator: Generator | None = None,
+    ) -> Tensor:
+        from reinmax_core import categorical, gradients
+
+        rows = categorical.rows(logits, dim, mask)
+        scored = gradients.scored(rows, generator)
+        values = cost(categorical.unrowed(scored.draws, rows, logits, dim))
+        return values + self._advantage(values.detach()) * scored.of(values)
+
+    def _advantage(self, values: Tensor) -> Tensor:
+        if self.baseline == "none" or values.ndim == 0 or len(values) < 2:
+            return values
+        others = (values.sum(0) - values) / (len(values) - 1)
+        return values - others

@@ -1,0 +1,244 @@
+"""How a gradient passes a draw: given the drawn class and the noise, every function here is deterministic.
+
+Symbols: theta logits, p = softmax(theta), D the one-hot draw and d its class, g = df/dD the gradient that
+arrives at the draw, J(p) g = p * g - p (p . g) the product with the Jacobian of a softmax at p. J(p) is
+symmetric and gives 0 for a constant, so g may be shifted by any of its entries first, which keeps the
+digits of gradients that differ little from each other.
+
+Every operator is linear in g with coefficients that are functions of theta at the fixed draw, so second
+derivatives are those of the estimate at that draw.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Generator, Tensor
+from torch.autograd import Function
+
+from reinmax_core import categorical
+
+
+def straight_through(logits: Tensor, drawn: Tensor, soft: Tensor, tau: float) -> Tensor:
+    """One-hot `drawn` whose backward pass is J(soft) g / tau, as if it were `soft` = softmax(. / tau).
+
+    Args:
+        logits: rows [..., n].
+        drawn: classes [...].
+        soft: probabilities, broadcastable to `logits`.
+        tau: the temperature of `soft`.
+    """
+    if logits.shape[-1] == 2:
+        return _apply(_TwoClasses, logits, drawn, soft[..., 0] * soft[..., 1] / tau)
+    return _apply(_StraightThrough, logits, drawn, soft, tau)
+
+
+def reinmax(logits: Tensor, drawn: Tensor, probs: Tensor, tau: float) -> Tensor:
+    """One-hot `drawn` whose backward pass is ReinMax, 2 J((softmax(logits / tau) + D) / 2) g - J(probs) g / 2.
+
+    Args:
+        logits: rows [..., n].
+        drawn: classes [...].
+        probs: softmax(logits), broadcastable to `logits`.
+        tau: the temperature of the first term.
+    """
+    tempered = probs if tau == 1 else categorical.probabilities(logits, tau)
+    if logits.shape[-1] == 2:
+        return _apply(_TwoClasses, logits, drawn, _reinmax_slope(drawn, probs, tempered))
+    if tau == 1:
+        return _apply(_ReinMax, logits, drawn, probs)
+    return _apply(_TemperedReinMax, logits, drawn, probs, tempered)
+
+
+def averaged(logits: Tensor, drawn: Tensor, moments: Tensor, tau: float) -> Tensor:
+    """One-hot `drawn` whose backward pass is the mean over k of J(y_k) g / tau for given soft samples y_k.
+
+    Args:
+        logits: rows [..., n].
+        drawn: classes [...].
+        moments: what is known of the soft samples: for n = 2 the mean [...] of the products of their two
+            entries; else the mean [..., n, n] of y_k y_k^T, or all of them [..., n, K] if K < n.
+        tau: the temperature of the soft samples.
+
+    Raises:
+        RuntimeError: differentiated twice, for which the moments do not suffice.
+    """
+    moments = _apply(_Constant, logits, moments)
+    if logits.shape[-1] == 2:
+        return _apply(_TwoClasses, logits, drawn, moments / tau)
+    return _apply(_Averaged, logits, drawn, moments, tau)
+
+
+def scored(logits: Tensor, generator: Generator | None = None) -> Scored:
+    """Draws for rows [..., n], with the score that carries a gradient in their place."""
+    probs = categorical.probabilities(logits)
+    drawn = categorical.draw(probs, logits.shape, generator)
+    return Scored(categorical.one_hot(drawn, logits.shape[-1], logits.dtype), _apply(_Score, logits, drawn, probs))
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """Draws without a gradient, and zeros that have one."""
+
+    draws: Tensor
+    """One-hot, [..., n]."""
+
+    score: Tensor
+    """Zeros [...] whose gradient is that of the log-probability of the draws, D - p."""
+
+    def of(self, values: Tensor) -> Tensor:
+        """Zeros of the shape of `values`, each with the gradient for all the latents beneath the value.
+
+        Raises:
+            ValueError: the shape of `values` is no leading part of that of the draws.
+        """
+        categorical.beneath(values.shape, self.draws.shape)
+        return self.score.reshape(*values.shape, -1).sum(-1)
+
+
+def _apply(function: type[Function], *arguments: Tensor | float) -> Tensor:
+    return cast(Tensor, function.apply(*arguments))  # type: ignore[no-untyped-call]
+
+
+def _reinmax_slope(drawn: Tensor, probs: Tensor, tempered: Tensor) -> Tensor:
+    # With m = (q + D)/2 the slope is 2 m_0 m_1 - p_0 p_1 / 2 = (q_other (1 + q_d) - p_0 p_1) / 2,
+    # which for tau = 1 is p_other / 2.
+    if tempered is probs:
+        slopes = probs.flip(-1) / 2
+    else:
+        slopes = (tempered.flip(-1) * (1 + tempered) - probs.prod(-1, keepdim=True)) / 2
+    return torch.where(drawn, slopes[..., 1], slopes[..., 0])
+
+
+class _Draw(Function):
+    """A one-hot draw in the forward pass; subclasses say what passes backward.
+
+    Neither logits nor output are kept, so both may be changed in place afterwards.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(logits: Tensor, drawn: Tensor, *coefficients: Any) -> Tensor:
+        return categorical.one_hot(drawn, logits.shape[-1], logits.dtype)
+
+
+class _TwoClasses(_Draw):
+    """Any operator of two classes: it is symmetric and constants give 0, so it has a single coefficient."""
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[2])
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        (slope,) = ctx.saved_tensors
+        # slope (g_0 - g_1) (1, -1)
+        difference = slope * (g[..., 0] - g[..., 1])
+        return torch.stack((difference, -difference), -1), None, None
+
+
+class _StraightThrough(_Draw):
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[2])
+        ctx.tau = inputs[3]
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        (soft,) = ctx.saved_tensors
+        # J(q) g / tau
+        weighted = soft * (g - g[..., :1])
+        product = weighted - soft * weighted.sum(-1, keepdim=True)
+        return product if ctx.tau == 1 else product / ctx.tau, None, None, None
+
+
+class _ReinMax(_Draw):
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[1].unsqueeze(-1), inputs[2])
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        drawn, probs = ctx.saved_tensors
+        # a = p * (g - g_d) / 2, which is 0 at d;  a - e_d sum(a)
+        half = probs * (g - g.gather(-1, drawn)) / 2
+        return half.scatter_(-1, drawn, -half.sum(-1, keepdim=True)), None, None
+
+
+class _TemperedReinMax(_Draw):
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[1].unsqueeze(-1), inputs[2], inputs[3])
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        drawn, probs, tempered = ctx.saved_tensors
+        # With g' = g - g_d, b = q * g', s = sum(b):  b - q s/2 - p (g' - p . g')/2 - e_d s/2
+        shifted = g - g.gather(-1, drawn)
+        first, second = tempered * shifted, probs * shifted / 2
+        half = first.sum(-1, keepdim=True) / 2
+        product = first - tempered * half - second + probs * second.sum(-1, keepdim=True)
+        return product.scatter_add_(-1, drawn, -half), None, None, None
+
+
+class _Averaged(_Draw):
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[2])
+        ctx.tau = inputs[3]
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        (moments,) = ctx.saved_tensors
+        # With S the mean of y y^T, whose rows sum to the mean of y:  (S 1) * g - S g
+        shifted = (g - g[..., :1]).unsqueeze(-1)
+        columns = torch.cat((torch.ones_like(shifted), shifted), -1)
+        if moments.shape[-1] == g.shape[-1]:
+            mean, product = (moments @ columns).unbind(-1)
+        else:
+            mean, product = (moments @ (moments.mT @ columns) / moments.shape[-1]).unbind(-1)
+        return (mean * shifted.squeeze(-1) - product) / ctx.tau, None, None, None
+
+
+class _Score(Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(logits: Tensor, drawn: Tensor, probs: Tensor) -> Tensor:
+        return drawn.new_zeros(drawn.shape, dtype=logits.dtype)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[1], inputs[2])
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        drawn, probs = ctx.saved_tensors
+        # (D - p) g
+        return (categorical.one_hot(drawn, probs.shape[-1], probs.dtype) - probs) * g.unsqueeze(-1), None, None
+
+
+class _Constant(Function):
+    """Passes `values` on and refuses the derivative that they would need with respect to the logits."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(logits: Tensor, values: Tensor) -> Tensor:
+        return values.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor | None) -> tuple[None, None]:
+        if g is None:
+            return None, None
+        raise RuntimeError(
+            "the averaged soft samples were reduced to their second moments, which do not give second derivatives; "
+            "use an estimator with a single soft sample, such as 'gumbel_softmax'"
+        )
