@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
 from reinmax_core.run import RunSpec
 from reinmax_core.value import Value
@@ -65,6 +65,23 @@ class Hardware(Value):
     memory_gb: float = Field(
         default=0, ge=0, le=1e6, description="Memory needed, of the GPU where one is used, else of the machine, in GB."
     )
+
+    @model_validator(mode="after")
+    def _has_its_gpu(self) -> Self:
+        if self.gpus and self.device == "cpu":
+            raise ValueError("device 'cpu' has no GPU, but gpus is 1; choose device 'cuda' or leave gpus out")
+        return self
+
+    @property
+    def queue(self) -> Literal["any", "cpu", "cuda"]:
+        """The queue on which a job with these needs waits."""
+        return "cuda" if self.gpus else self.device
+
+    @property
+    def sentence(self) -> str:
+        """The needs, in words."""
+        machine = {"any": "any machine", "cpu": "a machine that trains on its CPU", "cuda": "a GPU"}[self.queue]
+        return f"{machine} with {self.memory_gb:g} GB of memory" if self.memory_gb else machine
 
 
 Label = Annotated[str, StringConstraints(min_length=1, max_length=128)]
@@ -196,11 +213,11 @@ class Job(_Record):
     priority: int = 0
     hardware: Hardware
     queue: str
-    """The queue that it waits on or was taken from: the `device` of its hardware."""
+    """The queue that it waits on or was taken from, by its hardware: `any`, `cpu` or `cuda`."""
     queue_position: int | None = None
     """1 for the next job of its queue to start; null if it is not queued."""
     attempt: int = 0
-    """Attempts begun."""
+    """Attempts begun, not counting those that a worker handed back unharmed."""
     max_attempts: int
     timeout_s: float | None = None
     worker: str | None = None
@@ -220,8 +237,10 @@ class Job(_Record):
 
     @property
     def etag(self) -> str:
-        """Changes whenever the record does."""
-        return f'"{self.epoch}-{self.version}"'
+        """Changes whenever what is shown of the job does."""
+        if self.queue_position is None:
+            return f'"{self.epoch}-{self.version}"'
+        return f'"{self.epoch}-{self.version}-{self.queue_position}-{self.status_reason and self.status_reason.code}"'
 
 
 class WorkerRecord(_Record):
@@ -249,3 +268,17 @@ class WorkerRecord(_Record):
     """Seconds since it was last heard of."""
     version: str
     """Version of this package it runs."""
+
+    @property
+    def job_memory_gb(self) -> float:
+        """Memory that a job can have here: the GPU's where there is one."""
+        return self.memory_gb if self.gpu_memory_gb is None else self.gpu_memory_gb
+
+    @property
+    def offer(self) -> str:
+        """What it has, in words."""
+        return f"{self.device} with {self.job_memory_gb:.1f} GB of memory ({self.hardware})"
+
+    def fits(self, needed: Hardware) -> bool:
+        """Whether a job with these needs can run here."""
+        return needed.queue in self.queues and needed.memory_gb <= self.job_memory_gb

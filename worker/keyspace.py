@@ -1,0 +1,116 @@
+"""The part of a Redis or Valkey server that belongs to the store: keys, scripts, and one error for all its troubles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any, Self, TypeAlias
+
+import redis
+from redis.backoff import NoBackoff
+from redis.commands.core import Script
+from redis.retry import Retry
+
+SCRIPTS = Path(__file__).parent / "scripts"
+TROUBLE = (
+    "OOM",
+    "MISCONF",
+    "LOADING",
+    "BUSY",
+    "NOREPLICAS",
+    "MASTERDOWN",
+    "READONLY",
+    "NOAUTH",
+    "WRONGPASS",
+)
+
+Argument: TypeAlias = str | int | float
+
+
+class StoreUnavailable(Exception):
+    """The server of the job store cannot be reached, or refuses to write; nothing was changed or lost."""
+
+
+class Keyspace:
+    """Keys under one prefix, and the Lua scripts of `worker/scripts`, each of which is one atomic change.
+
+    Args:
+        client: with `decode_responses=True`; safe to share between threads.
+        prefix: what every key begins with.
+    """
+
+    def __init__(self, client: redis.Redis, prefix: str) -> None:
+        self.client = client
+        self.prefix = prefix
+        self._scripts: dict[str, Script] = {}
+
+    @classmethod
+    def connect(cls, url: str, prefix: str) -> Self:
+        """A keyspace on the server at `url`, connected on first use; a command waits 5 s at most."""
+        # No repetition: a script whose answer was lost may have done its work, and only the caller knows what then.
+        client = redis.Redis.from_url(
+            url,
+            decode_responses=True,
+            retry=Retry(NoBackoff(), 0),
+            socket_connect_timeout=2,
+            socket_timeout=5,
+            socket_keepalive=True,
+        )
+        return cls(client, prefix)
+
+    def key(self, name: str) -> str:
+        """The full name of a key."""
+        return self.prefix + name
+
+    def run(self, script: str, *arguments: Argument) -> Any:
+        """What the script answers.
+
+        Raises:
+            StoreUnavailable: no server, or one that does not write.
+        """
+        if script not in self._scripts:
+            self._scripts[script] = self.client.register_script(_source(script))
+        with self._trouble():
+            return self._scripts[script](args=[self.prefix, *arguments])
+
+    def ask(self, *commands: tuple[Argument, ...]) -> list[Any]:
+        """The answers to commands that change nothing, in one round trip.
+
+        Raises:
+            StoreUnavailable: no server.
+        """
+        with self._trouble(), self.client.pipeline(transaction=False) as pipeline:
+            for command in commands:
+                pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
+            return pipeline.execute()
+
+    @contextmanager
+    def _trouble(self) -> Iterator[None]:
+        try:
+            yield
+        except (
+            redis.ConnectionError,
+            redis.TimeoutError,
+            redis.OutOfMemoryError,
+            redis.ReadOnlyError,
+        ) as error:
+            raise self._unavailable(error) from error
+        except redis.ResponseError as error:
+            if str(error).startswith(TROUBLE) or "OOM command" in str(error):
+                raise self._unavailable(error) from error
+            raise
+
+    def _unavailable(self, error: Exception) -> StoreUnavailable:
+        place = self.client.connection_pool.connection_kwargs
+        where = place.get("path") or f"{place.get('host')}:{place.get('port')}"
+        return StoreUnavailable(
+            f"the job store at {where} does not serve: {error}. "
+            f"See that the server runs, is reachable and may write, then try again"
+        )
+
+
+@cache
+def _source(script: str) -> str:
+    return "\n".join((SCRIPTS / f"{name}.lua").read_text() for name in ("job", script))

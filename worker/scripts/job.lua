@@ -1,0 +1,83 @@
+-- Stands before every script: the clock, the names of keys, and the only ways in which a job changes.
+-- ARGV[1] is the prefix of all keys, ARGV[2] the job where a script is about one; the rest is the script's own.
+
+local prefix, id = ARGV[1], ARGV[2]
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local METRIC_ENTRIES, CHANGES = 100000, 10000
+
+local function key(name)
+  return prefix .. name
+end
+
+local function record(job)
+  return key('job:' .. job)
+end
+
+local function get(job, ...)
+  return unpack(redis.call('HMGET', record(job), ...))
+end
+
+local function set(job, ...)
+  redis.call('HSET', record(job), ...)
+end
+
+-- Tells those who wait for a change of any job.
+local function announce(job, version)
+  redis.call('XADD', key('changes'), 'MAXLEN', '~', CHANGES, '*', 'job', job, 'version', version)
+end
+
+local function changed(job)
+  announce(job, redis.call('HINCRBY', record(job), 'version', 1))
+end
+
+-- Adds an entry to what has happened in the job.
+local function tell(job, kind, data, ...)
+  redis.call('XADD', key('events:' .. job), 'MAXLEN', '~', METRIC_ENTRIES, '*', kind, data, ...)
+end
+
+local function enter(job, status, reason)
+  local before = get(job, 'status')
+  if before then
+    redis.call('ZREM', key('index:status:' .. before), job)
+  end
+  redis.call('ZADD', key('index:status:' .. status), 0, job)
+  set(job, 'status', status, 'reason', reason)
+  tell(job, 'state', '{"status":"' .. status .. '","reason":' .. (reason == '' and 'null' or reason) .. '}')
+  changed(job)
+end
+
+-- The queue is ordered by priority, then by time of submission; ids of the same millisecond are ordered themselves.
+local function queue(job, reason)
+  local name, priority, created = get(job, 'queue', 'priority', 'created')
+  redis.call('ZADD', key('queued:' .. name), (9 - priority) * 1e13 + created, job)
+  redis.call('ZADD', key('woken'), now, job)
+  enter(job, 'queued', reason)
+end
+
+local function leave_queue(job)
+  redis.call('ZREM', key('queued:' .. get(job, 'queue')), job)
+  redis.call('ZREM', key('woken'), job)
+end
+
+local function finish(job, status, reason)
+  redis.call('ZREM', key('leases'), job)
+  redis.call('HDEL', record(job), 'cancel')
+  set(job, 'finished', now)
+  enter(job, status, reason)
+end
+
+-- Ends an attempt without a result: the job waits for the next one, unless it was to be cancelled meanwhile.
+local function requeue(job, reason, cancelled)
+  if get(job, 'cancel') then
+    return finish(job, 'cancelled', cancelled)
+  end
+  redis.call('ZREM', key('leases'), job)
+  queue(job, reason)
+end
+
+-- Whether the attempt with this epoch still has the job. An attempt that lost it must not change anything.
+local function holds(job, epoch)
+  local status, latest = get(job, 'status', 'epoch')
+  return latest == epoch and (status == 'starting' or status == 'running')
+end

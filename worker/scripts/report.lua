@@ -1,0 +1,11 @@
+-- Progress of an attempt, and the points that its series of metrics gained up to a step.
+local epoch, step, series, progress, latest = ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
+if not holds(id, epoch) then
+  return 0
+end
+if series ~= '' then
+  tell(id, 'metrics', series, 'step', step)
+end
+set(id, 'progress', progress, 'metrics', latest)
+changed(id)
+return 1

@@ -1,0 +1,330 @@
+"""Where jobs are kept: what the API and the workers know of them."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import redis
+
+from worker import record, series
+from worker.artifacts import location
+from worker.attempt import CANCELLED, Attempt, Claim, Legacy
+from worker.jobs import (
+    Artifact,
+    Cause,
+    Failure,
+    Job,
+    Reason,
+    State,
+    Submission,
+    WorkerRecord,
+)
+from worker.keyspace import Keyspace, StoreUnavailable
+from worker.listing import BadCursor, Filters, Page, page_of_ids
+from worker.series import Series
+
+PREFIX = "reinmax:"
+IDEMPOTENCY_LIFETIME_S = 24 * 3600
+EVENTS_A_READ = 1000
+FORGOTTEN_A_TIME = 16
+
+LOST = Failure(type="WorkerLost", message="the worker was not heard of for longer than its lease")
+
+
+class JobNotFound(LookupError):
+    """No job has this id."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"there is no job {job_id!r}; it may have been deleted")
+        self.job_id = job_id
+
+
+class ArtifactNotFound(LookupError):
+    """A job has no artefact of this name."""
+
+    def __init__(self, job_id: str, name: str) -> None:
+        super().__init__(f"job {job_id} has no artefact {name!r}; its artefacts are listed once it has succeeded")
+        self.job_id, self.name = job_id, name
+
+
+class NotAllowed(Exception):
+    """A job is in a state that does not allow an action."""
+
+    def __init__(self, job: Job, action: str) -> None:
+        super().__init__(f"job {job.id} is {job.status.value} and cannot be {action}")
+        self.job, self.action = job, action
+
+
+class IdempotencyMismatch(Exception):
+    """An idempotency key was used before, for another request."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"idempotency key {key!r} was used for another request in the last 24 h; use a new key")
+        self.key = key
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """The answer to a submission."""
+
+    job: Job
+    replayed: bool
+    """Whether the job was there already, by the idempotency key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened in a job."""
+
+    id: str
+    """Ascending in time; `events_after` continues behind it."""
+    kind: str
+    """`state`, `metrics`, `log`, `checkpoint`, or `rewind`: points of metrics beyond a step are void."""
+    data: str
+    """JSON; the bare text of a `log`, the bare step of a `rewind`."""
+
+
+class JobStore:
+    """All jobs, on one Redis or Valkey server. Every change of state is one Lua script on that server, by its clock.
+
+    Safe to share between threads. Every method may raise `StoreUnavailable`.
+
+    Args:
+        client: with `decode_responses=True`.
+        prefix: what every key of this store begins with.
+    """
+
+    def __init__(self, client: redis.Redis, prefix: str = PREFIX) -> None:
+        self.keyspace = Keyspace(client, prefix)
+
+    @classmethod
+    def connect(cls, url: str, prefix: str = PREFIX) -> Self:
+        """The store on the server at `url`, such as redis://:password@host:6379/0."""
+        return cls(Keyspace.connect(url, prefix).client, prefix)
+
+    def submit(
+        self,
+        submission: Submission,
+        *,
+        idempotency_key: str | None = None,
+        fingerprint: str = "",
+    ) -> Submitted:
+        """Accepts a job; it waits in its queue from now on, and a worker should be woken.
+
+        Args:
+            submission: the job.
+            idempotency_key: for 24 h, a submission with the same key and fingerprint gives the same job.
+            fingerprint: tells apart requests with the same key.
+
+        Raises:
+            IdempotencyMismatch: the key was used with another fingerprint.
+        """
+        outcome, job_id = self.keyspace.run(
+            "submit",
+            _random_part_of_id(),
+            idempotency_key or "",
+            fingerprint,
+            IDEMPOTENCY_LIFETIME_S * 1000,
+            submission.model_dump_json(),
+            submission.hardware.queue,
+            submission.priority,
+            submission.hardware.memory_gb,
+            submission.max_attempts,
+            *record.indexes(submission, submission.labels),
+        )
+        if outcome == "mismatch":
+            raise IdempotencyMismatch(idempotency_key or "")
+        return Submitted(self.get(job_id), replayed=outcome == "replayed")
+
+    def get(self, job_id: str) -> Job:
+        """The job as it stands.
+
+        Raises:
+            JobNotFound: there is none.
+        """
+        jobs = self._read([job_id])
+        if not jobs:
+            raise JobNotFound(job_id)
+        return jobs[0]
+
+    def list(self, filters: Filters, limit: int, cursor: str | None = None) -> Page:
+        """A page of the jobs that pass the filters, newest first.
+
+        Raises:
+            BadCursor: the cursor is not from a page with these filters.
+        """
+        ids, next_cursor = page_of_ids(self.keyspace, filters, limit, cursor)
+        return Page(self._read(ids), next_cursor)
+
+    def cancel(self, job_id: str) -> Job:
+        """Cancels a job: at once if it waits, by its worker if it has one, which takes a moment.
+
+        Raises:
+            JobNotFound: there is none.
+            NotAllowed: it has succeeded or failed.
+        """
+        requested = Reason(
+            code="cancel_requested",
+            message="the training process is saving a checkpoint and ending",
+        )
+        allowed = self.keyspace.run("cancel", job_id, CANCELLED.model_dump_json(), requested.model_dump_json())
+        job = self.get(job_id)
+        if not allowed:
+            raise NotAllowed(job, "cancelled")
+        return job
+
+    def delete(self, job_id: str) -> Job:
+        """Removes all that the store knows of a job that has ended; its artefacts are left. Returns what it was.
+
+        Raises:
+            JobNotFound: there is none.
+            NotAllowed: it has not ended.
+        """
+        job = self.get(job_id)
+        if not self.keyspace.run("delete", job_id, *record.indexes(job.spec, job.labels)):
+            raise NotAllowed(self.get(job_id), "deleted before it has ended")
+        return job
+
+    def events_after(self, job_id: str, event_id: str = "0", limit: int = EVENTS_A_READ) -> tuple[Event, ...]:
+        """What happened in a job after an event, oldest first; an empty tuple also if there is no such job."""
+        events = self.keyspace.key(f"events:{job_id}")
+        (entries,) = self.keyspace.ask(("XRANGE", events, f"({event_id}", "+", "COUNT", limit))
+        return tuple(Event(entry_id, *next(iter(fields.items()))) for entry_id, fields in entries)
+
+    def metrics(self, job_id: str) -> dict[str, Series]:
+        """The series of a job, without gap or repeat, however many attempts it took.
+
+        Raises:
+            JobNotFound: there is none.
+        """
+        return series.join(self._told(job_id, "metrics"))
+
+    def logs(self, job_id: str) -> str:
+        """What the training processes of a job wrote, up to a limit.
+
+        Raises:
+            JobNotFound: there is none.
+        """
+        return "".join(self._told(job_id, "log"))
+
+    def artifacts(self, job_id: str) -> tuple[Artifact, ...]:
+        """The files that a job left; none before it has succeeded.
+
+        Raises:
+            JobNotFound: there is none.
+        """
+        return self._legacy(job_id).files
+
+    def locate(self, job_id: str, name: str) -> str:
+        """Path of an artefact in the artefact store.
+
+        Raises:
+            JobNotFound: there is no such job.
+            ArtifactNotFound: the job has no such artefact.
+        """
+        legacy = self._legacy(job_id)
+        if name not in {file.name for file in legacy.files}:
+            raise ArtifactNotFound(job_id, name)
+        return location(job_id, legacy.epoch, name)
+
+    def workers(self) -> tuple[WorkerRecord, ...]:
+        """The workers that are alive, by name."""
+        answer = iter(self.keyspace.run("workers"))
+        ages = (
+            (WorkerRecord.model_validate_json(text), age_ms / 1000) for text, age_ms in zip(answer, answer, strict=True)
+        )
+        living = (worker.model_copy(update={"heartbeat_age_s": age_s}) for worker, age_s in ages)
+        return tuple(sorted(living, key=lambda worker: worker.name))
+
+    def claim(self, job_id: str, worker: WorkerRecord, lease_s: float) -> Claim | None:
+        """Takes a job for a worker, until the lease runs out without a beat; None if it is not to be had.
+
+        A job is to be had while it is queued, and fits into the memory of the worker.
+        """
+        epoch = self.keyspace.run("claim", job_id, worker.name, _milliseconds(lease_s), worker.job_memory_gb)
+        return None if epoch is None else self._claimed(job_id, epoch)
+
+    def reap(self) -> tuple[Job, ...]:
+        """Ends the attempts whose lease has run out. Returns the jobs that wait again, for which to wake a worker."""
+        waiting = Reason(code="worker_lost", message=f"{LOST.message}; the next worker continues")
+        failed = Reason(code=Cause.LOST, message=f"{LOST.message}, in the last attempt")
+        reasons = (waiting, failed, LOST, CANCELLED)
+        return self._read(self.keyspace.run("reap", "", *(reason.model_dump_json() for reason in reasons)))
+
+    def forgotten(self, worker: WorkerRecord, older_than_s: float) -> tuple[Job, ...]:
+        """The first jobs in the worker's queues that fit it and for which nobody was woken for so long.
+
+        They count as woken from now on: of the workers that ask, one gets each.
+        """
+        limits = (worker.job_memory_gb, _milliseconds(older_than_s), FORGOTTEN_A_TIME)
+        return self._read(self.keyspace.run("forgotten", *limits, *worker.queues))
+
+    def register(self, worker: WorkerRecord, lifetime_s: float) -> None:
+        """Keeps a worker among the living for `lifetime_s`."""
+        self.keyspace.run("register", worker.name, worker.model_dump_json(), _milliseconds(lifetime_s))
+
+    def unregister(self, worker_name: str) -> None:
+        """Takes a worker off the living."""
+        self.keyspace.run("unregister", worker_name)
+
+    def _claimed(self, job_id: str, epoch: int) -> Claim:
+        attempt = Attempt(self.keyspace, job_id, epoch)
+        return Claim(self.get(job_id), attempt, attempt.checkpoints())
+
+    def _read(self, job_ids: Sequence[str]) -> tuple[Job, ...]:
+        found = self.keyspace.run("read", *job_ids) if job_ids else []
+        jobs = [record.job_of(job_id, _pairs(fields), position) for job_id, fields, position in found]
+        if any(job.status is State.QUEUED for job in jobs):
+            workers = self.workers()
+            jobs = [record.with_reason(job, workers) for job in jobs]
+        return tuple(jobs)
+
+    def _told(self, job_id: str, kind: str) -> Iterator[str]:
+        """All that a job has of one kind of event."""
+        self._must_exist(job_id)
+        last = "0"
+        while events := self.events_after(job_id, last):
+            yield from (event.data for event in events if event.kind == kind)
+            last = events[-1].id
+
+    def _must_exist(self, job_id: str) -> None:
+        if not self.keyspace.ask(("EXISTS", self.keyspace.key(f"job:{job_id}")))[0]:
+            raise JobNotFound(job_id)
+
+    def _legacy(self, job_id: str) -> Legacy:
+        self._must_exist(job_id)
+        (text,) = self.keyspace.ask(("HGET", self.keyspace.key(f"job:{job_id}"), "artifacts"))
+        return Legacy.model_validate_json(text) if text else Legacy(epoch=0, files=())
+
+
+def _pairs(flat: list[str]) -> dict[str, str]:
+    """The mapping that Lua sees as names and values in turn."""
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def _milliseconds(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+def _random_part_of_id() -> str:
+    """The last 64 bits of a UUID of version 7, its variant in the first two."""
+    return f"{secrets.randbits(62) | 1 << 63:016x}"
+
+
+__all__ = [
+    "ArtifactNotFound",
+    "BadCursor",
+    "Event",
+    "Filters",
+    "IdempotencyMismatch",
+    "JobNotFound",
+    "JobStore",
+    "NotAllowed",
+    "Page",
+    "Series",
+    "StoreUnavailable",
+    "Submitted",
+]
