@@ -60,9 +60,11 @@ class RAdam(Optimizer):
     weight_decay: WeightDecay = 0.0
 
     def build(self, parameters: Iterable[nn.Parameter]) -> optim.Optimizer:
-        from torch import optim
+        from reinmax_core.rectified_adam import RectifiedAdam
 
-        return optim.RAdam(parameters, lr=self.lr, betas=self.betas, eps=self.eps, weight_decay=self.weight_decay)
+        return RectifiedAdam(
+            parameters, lr=self.lr, betas=self.betas, eps=self.eps, weight_decay=self.weight_decay
+        )
 
 
 class Sgd(Optimizer):

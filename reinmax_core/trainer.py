@@ -42,7 +42,7 @@ class Trainer:
         self.step = 0
         self.wall_time_s = 0.0
         self.final: dict[str, float] = {}
-        self.best: dict[str, float] = {}
+        self.best: dict[str, Any] = {}
         self.data = spec.task.data(self.device, source or DataSource.from_environment())
         self.batches = spec.task.batches(self.data, spec.seed)
         self.model = _initial_model(spec).to(self.device)
@@ -99,7 +99,7 @@ class Trainer:
             return
         value, sign = metrics[objective], 1 if self.spec.task.direction == "min" else -1
         if not self.best or sign * value < sign * self.best["value"]:
-            self.best = {"step": self.step, "value": value}
+            self.best = {"metric": objective, "step": self.step, "value": value}
 
     def _finite(self, metrics: dict[str, float]) -> dict[str, float]:
         for name, value in metrics.items():
