@@ -110,7 +110,7 @@ def _with_recommendations(settings: dict[str, Any]) -> dict[str, Any]:
     try:
         task = _task.validate_python(settings.get("task"))
     except ValidationError:
-        return settings  # the field's own validation reports it
+        return {"steps": 1} | settings  # the field's own validation reports the task, and nothing else is amiss
     settings = {"steps": task.default_steps} | settings
     estimator = _spelled_out(settings.get("estimator"))
     if not isinstance(estimator, Mapping) or estimator.get("name") not in discover(Estimator):
@@ -134,9 +134,8 @@ def _published_optimizer(optimizer: object, published: Recommendation) -> object
 
 
 def _with_intervals(settings: dict[str, Any]) -> dict[str, Any]:
-    steps = settings.get("steps")
-    if not isinstance(steps, int):
-        return settings
+    given = settings.get("steps")
+    steps = given if isinstance(given, int) else 1
     return {"log_every": max(1, steps // LOG_POINTS), "evaluate_every": max(1, steps // EVALUATIONS)} | settings
 
 
