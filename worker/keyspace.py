@@ -13,6 +13,8 @@ from redis.backoff import NoBackoff
 from redis.commands.core import Script
 from redis.retry import Retry
 
+from worker.embedded_server import check_server
+
 SCRIPTS = Path(__file__).parent / "scripts"
 TROUBLE = (
     "OOM",
@@ -85,6 +87,15 @@ class Keyspace:
             for command in commands:
                 pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
             return pipeline.execute()
+
+    def shortcomings(self) -> tuple[str, ...]:
+        """What makes the server unfit to keep jobs, a sentence with the remedy each.
+
+        Raises:
+            StoreUnavailable: no server.
+        """
+        with self._trouble():
+            return check_server(self.client)
 
     @contextmanager
     def _trouble(self) -> Iterator[None]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pydantic import Field
 
 from reinmax_core.value import Value
-from worker.jobs import Job
+from worker.jobs import Job, State
 from worker.keyspace import Keyspace
 
 SMALLEST_STRIDE, LARGEST_STRIDE = 64, 4096
@@ -61,6 +61,12 @@ def page_of_ids(keyspace: Keyspace, filters: Filters, limit: int, cursor: str | 
             return found, _cursor(filters, found[-1])
         found.append(job_id)
     return found, None
+
+
+def count_by_state(keyspace: Keyspace) -> dict[State, int]:
+    """How many jobs are in each state."""
+    sizes = keyspace.ask(*(("ZCARD", keyspace.key(f"index:status:{state.value}")) for state in State))
+    return dict(zip(State, sizes, strict=True))
 
 
 def _newest_first(keyspace: Keyspace, filters: Filters, limit: int, before: str | None) -> Iterator[str]:

@@ -23,7 +23,7 @@ from worker.jobs import (
     WorkerRecord,
 )
 from worker.keyspace import Keyspace, StoreUnavailable
-from worker.listing import BadCursor, Filters, Page, page_of_ids
+from worker.listing import BadCursor, Filters, Page, count_by_state, page_of_ids
 from worker.series import Series
 
 PREFIX = "reinmax:"
@@ -238,6 +238,15 @@ class JobStore:
         )
         living = (worker.model_copy(update={"heartbeat_age_s": age_s}) for worker, age_s in ages)
         return tuple(sorted(living, key=lambda worker: worker.name))
+
+    def counts(self) -> dict[State, int]:
+        """How many jobs are in each state."""
+        return count_by_state(self.keyspace)
+
+    @property
+    def changes(self) -> str:
+        """Key of the stream that has an entry, with the id of the `job`, for every change of a record."""
+        return self.keyspace.key("changes")
 
     def claim(self, job_id: str, worker: WorkerRecord, lease_s: float) -> Claim | None:
         """Takes a job for a worker, until the lease runs out without a beat; None if it is not to be had.
