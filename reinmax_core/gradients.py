@@ -106,10 +106,10 @@ def _reinmax_slope(drawn: Tensor, probs: Tensor, tempered: Tensor) -> Tensor:
     # With m = (q + D)/2 the slope is 2 m_0 m_1 - p_0 p_1 / 2 = (q_other (1 + q_d) - p_0 p_1) / 2,
     # which for tau = 1 is p_other / 2.
     if tempered is probs:
-        slopes = probs.flip(-1) / 2
-    else:
-        slopes = (tempered.flip(-1) * (1 + tempered) - probs.prod(-1, keepdim=True)) / 2
-    return torch.where(drawn, slopes[..., 1], slopes[..., 0])
+        return categorical.at_drawn(drawn, probs[..., 1] / 2, probs[..., 0] / 2)
+    (p_0, p_1), (q_0, q_1) = probs.unbind(-1), tempered.unbind(-1)
+    product = p_0 * p_1
+    return categorical.at_drawn(drawn, (q_1 * (1 + q_0) - product) / 2, (q_0 * (1 + q_1) - product) / 2)
 
 
 class _Draw(Function):
@@ -137,7 +137,7 @@ class _TwoClasses(_Draw):
         (slope,) = ctx.saved_tensors
         # slope (g_0 - g_1) (1, -1)
         difference = slope * (g[..., 0] - g[..., 1])
-        return torch.stack((difference, -difference), -1), None, None
+        return categorical.pair(difference, -difference), None, None
 
 
 class _StraightThrough(_Draw):

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from reinmax_core.categorical import NoDistribution
 from reinmax_core.data.base import DataSource
 from reinmax_core.run import Progress, RunSpec
 
@@ -17,7 +18,7 @@ DRAWS, EVALUATION = 1, 2
 
 
 class Diverged(ArithmeticError):
-    """A logged loss is not finite."""
+    """A loss, or a logit that it would be computed from, is no longer finite."""
 
 
 class Trainer:
@@ -59,12 +60,18 @@ class Trainer:
             yield progress
 
     def _advance(self) -> Progress:
-        losses = self.spec.task.loss(self.model, self.batches[self.step], self.spec.estimator, self.generator)
+        losses = self._losses()
         self.optimizer.zero_grad()
         losses["loss"].backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         self.step += 1
         return Progress(self.step, self.spec.steps, self._logged(losses))
+
+    def _losses(self) -> dict[str, Tensor]:
+        try:
+            return self.spec.task.loss(self.model, self.batches[self.step], self.spec.estimator, self.generator)
+        except NoDistribution as error:
+            raise self._diverged("a logit", "not finite") from error
 
     def _logged(self, losses: dict[str, Tensor]) -> dict[str, float]:
         """What this step adds to the series of metrics: mostly nothing."""
@@ -104,11 +111,14 @@ class Trainer:
     def _finite(self, metrics: dict[str, float]) -> dict[str, float]:
         for name, value in metrics.items():
             if not math.isfinite(value):
-                raise Diverged(
-                    f"{name} is {value} at step {self.step} of {self.spec.steps}; "
-                    f"try a smaller learning rate than {self.spec.optimizer.lr} or another temperature"
-                )
+                raise self._diverged(name, value)
         return metrics
+
+    def _diverged(self, name: str, value: object) -> Diverged:
+        return Diverged(
+            f"{name} is {value} at step {self.step} of {self.spec.steps}; "
+            f"try a smaller learning rate than {self.spec.optimizer.lr} or another temperature"
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the rest of the run depends on: nested dicts of tensors, numbers and strings."""

@@ -113,9 +113,13 @@ def test_result_holds_last_and_best_and_time() -> None:
     assert result["wall_time_s"] > 0
 
 
-def test_a_loss_that_is_not_finite_ends_the_run_with_its_step() -> None:
-    run = spec(task=SMALL_VAE, optimizer={"name": "sgd", "lr": 100.0}, steps=50, log_every=1, evaluate_every=50)
-    with pytest.raises(Diverged, match=r"at step \d+ of 50; try a smaller learning rate than 100.0"):
+@pytest.mark.parametrize("task", [SMALL, SMALL_VAE])
+@pytest.mark.parametrize("log_every", [1, 400])
+def test_a_run_whose_numbers_overflow_ends_with_its_step(task: dict[str, Any], log_every: int) -> None:
+    # Weight decay times learning rate is above 2, so that every step overshoots.
+    optimizer = {"name": "sgd", "lr": 100.0, "weight_decay": 1.0}
+    run = spec(task=task, optimizer=optimizer, steps=400, log_every=log_every, evaluate_every=400)
+    with pytest.raises(Diverged, match=r"at step \d+ of 400; try a smaller learning rate than 100.0"):
         finished(Trainer(run))
 
 
