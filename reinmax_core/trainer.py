@@ -55,23 +55,20 @@ class Trainer:
     def __iter__(self) -> Iterator[Progress]:
         while self.step < self.spec.steps:
             started = time.perf_counter()
-            progress = self._advance()
+            try:
+                progress = self._advance()
+            except NoDistribution as error:
+                raise self._diverged("a logit", "not finite") from error
             self.wall_time_s += time.perf_counter() - started
             yield progress
 
     def _advance(self) -> Progress:
-        losses = self._losses()
+        losses = self.spec.task.loss(self.model, self.batches[self.step], self.spec.estimator, self.generator)
         self.optimizer.zero_grad()
         losses["loss"].backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         self.step += 1
         return Progress(self.step, self.spec.steps, self._logged(losses))
-
-    def _losses(self) -> dict[str, Tensor]:
-        try:
-            return self.spec.task.loss(self.model, self.batches[self.step], self.spec.estimator, self.generator)
-        except NoDistribution as error:
-            raise self._diverged("a logit", "not finite") from error
 
     def _logged(self, losses: dict[str, Tensor]) -> dict[str, float]:
         """What this step adds to the series of metrics: mostly nothing."""
@@ -81,11 +78,12 @@ class Trainer:
             self._last_epoch.add(losses)
         metrics: dict[str, float] = {}
         if last or self.step % spec.log_every == 0:
-            metrics |= self._finite(self._since_log.take())
+            metrics |= self._since_log.take()
         if last or self.step % spec.evaluate_every == 0:
             metrics |= self.evaluate()
         if last:
             metrics |= {f"train_{name}": value for name, value in self._last_epoch.take().items()}
+        self._check_finite(metrics)
         self.final |= metrics
         self._note_best(metrics)
         return metrics
@@ -108,11 +106,10 @@ class Trainer:
         if not self.best or sign * value < sign * self.best["value"]:
             self.best = {"metric": objective, "step": self.step, "value": value}
 
-    def _finite(self, metrics: dict[str, float]) -> dict[str, float]:
+    def _check_finite(self, metrics: dict[str, float]) -> None:
         for name, value in metrics.items():
             if not math.isfinite(value):
                 raise self._diverged(name, value)
-        return metrics
 
     def _diverged(self, name: str, value: object) -> Diverged:
         return Diverged(
