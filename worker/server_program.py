@@ -37,7 +37,7 @@ class ServerProgram(NamedTuple):
         """
         with log.open("wb") as output:
             return subprocess.Popen(
-                [*_tied_to_this_process(), str(self.path), str(config)],
+                [*tied_to_this_process(), str(self.path), str(config)],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -106,7 +106,8 @@ def _version(path: Path) -> tuple[int, int]:
     return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
-def _tied_to_this_process() -> list[str]:
+def tied_to_this_process() -> list[str]:
+    """What to put before a command so that its process gets SIGTERM when the calling thread ends (Linux)."""
     # Popen's preexec_fn could do this, but it may deadlock where the launcher has threads. The parent is
     # looked at after the request, because it may have died before. Other systems have no such request.
     if sys.platform != "linux":

@@ -173,6 +173,11 @@ class Settings(BaseSettings):
             source: Source = given if name in self.model_fields_set else "default"
             yield Setting(variable, _shown(name, getattr(self, name)), source, field.description or "")
 
+    def for_child(self) -> dict[str, str]:
+        """The environment in which a child process finds these settings, secrets included."""
+        given = {_variable(name): _written(getattr(self, name)) for name in self.model_fields_set}
+        return {**os.environ, **given}
+
     @model_validator(mode="wrap")
     @classmethod
     def _name_the_variable(cls, values: Mapping[str, object], check: ModelWrapValidatorHandler[Self]) -> Self:
@@ -265,6 +270,13 @@ def _sentence(name: str, value: object, message: str) -> str:
 
 def _variable(name: str) -> str:
     return f"{PREFIX}{name}".upper()
+
+
+def _written(value: object) -> str:
+    """The value as `Settings` reads it from a variable; None as an empty variable, which counts as unset."""
+    if isinstance(value, tuple):
+        return " ".join(map(_written, value))
+    return value.get_secret_value() if isinstance(value, SecretStr) else "" if value is None else str(value)
 
 
 def _shown(name: str, value: object) -> str:

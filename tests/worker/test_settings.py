@@ -148,6 +148,14 @@ def test_overview_lists_every_variable_with_its_source(monkeypatch: pytest.Monke
     assert overview["REINMAX_REDIS_URL"][1:3] == ("none", "default")
 
 
+def test_a_child_reads_the_same_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REINMAX_REDIS_URL", "redis://ignored:1")
+    parent = Settings(redis_url=None, api_keys=["first-key-1", "second-key-2"], data_mirror="/a https://b/c", port=0)
+    for variable, value in parent.for_child().items():
+        monkeypatch.setenv(variable, value)
+    assert Settings() == parent
+
+
 def test_nothing_shown_holds_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REINMAX_API_KEYS", f"{SECRET},{SECRET}-2")
     monkeypatch.setenv("REINMAX_REDIS_URL", f"redis://user:{SECRET}/@@example.org:6379/0")
