@@ -61,7 +61,7 @@ def soft_samples(probs: Tensor, drawn: Tensor, tau: float, samples: int, generat
 
 
 def _mean_product(probs: Tensor, drawn: Tensor, tau: float, samples: int, generator: Generator | None) -> Tensor:
-    other = torch.where(drawn, probs[..., 0], probs[..., 1]).unsqueeze(-1)
+    other = categorical.at_drawn(drawn, probs[..., 1], probs[..., 0]).unsqueeze(-1)
     total = probs.new_zeros(())
     for size in _chunks(samples, drawn.numel()):
         total = total + _products(other, tau, size, generator).sum(-1)
