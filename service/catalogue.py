@@ -1,0 +1,141 @@
+"""What can be asked for: estimators, tasks and data sets, described by the classes themselves."""
+
+from __future__ import annotations
+
+import inspect
+from functools import cache
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, JsonValue
+
+from reinmax_core.data.base import Availability, Citation, DataSet, DataSource
+from reinmax_core.data.file import DataFile
+from reinmax_core.estimators.base import Estimator, Pathwise
+from reinmax_core.tasks.base import Recommendation, Task
+from reinmax_core.value import Value, discover
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    name: str
+    """The word under which a request names it."""
+
+
+class EstimatorEntry(_Entry):
+    """An estimator that exists."""
+
+    summary: str
+    """What it is, in a sentence."""
+    description: str
+    """What it estimates, and when it is exact or biased."""
+    source: str | None
+    """Where it was published."""
+    pathwise: bool
+    """Whether its gradient passes through the draw itself, as tasks with `needs_pathwise` demand."""
+    json_schema: dict[str, JsonValue]
+    """JSON Schema of its settings, with defaults and bounds."""
+
+
+class TaskEntry(_Entry):
+    """A task that exists."""
+
+    summary: str
+    """What it is, in a sentence."""
+    description: str
+    """What is trained."""
+    source: str | None
+    """Where it was published."""
+    needs_pathwise: bool
+    """Whether it draws inside its model, so that only pathwise estimators can train it."""
+    objective: str
+    """The metric by which runs are compared."""
+    direction: Literal["min", "max"]
+    """Whether a smaller or a larger objective is better."""
+    default_steps: int
+    """Length of the published run in optimiser steps."""
+    datasets: tuple[str, ...]
+    """The data sets that it reads as its defaults are."""
+    recommended: dict[str, Recommendation]
+    """The published settings for each estimator, with which a job is filled in; null where nothing was published."""
+    json_schema: dict[str, JsonValue]
+    """JSON Schema of its settings, with defaults and bounds."""
+
+
+class DataSetEntry(_Entry):
+    """A data set that exists, and whether its files lie on the machine of the API."""
+
+    title: str
+    """The name by which people know it."""
+    summary: str
+    """What it is, in a sentence."""
+    licence: str
+    """Licence, or what its authors say in place of one."""
+    citation: Citation
+    """Whom to name."""
+    files: tuple[DataFile, ...]
+    """Its files, with checksums and addresses."""
+    availability: Availability
+    """Whether the files are at hand where the API runs; workers elsewhere look for themselves."""
+
+    @classmethod
+    def of(cls, dataset: DataSet, source: DataSource) -> Self:
+        """The entry of a data set as that source has it now."""
+        return cls(
+            name=dataset.name,
+            title=dataset.title,
+            summary=_summary(type(dataset)),
+            licence=dataset.terms,
+            citation=dataset.citation,
+            files=dataset.files,
+            availability=dataset.availability(source),
+        )
+
+
+@cache
+def estimators() -> tuple[EstimatorEntry, ...]:
+    """Every estimator, by name."""
+    return tuple(
+        EstimatorEntry(name=name, pathwise=issubclass(estimator, Pathwise), **_about(estimator))
+        for name, estimator in discover(Estimator).items()
+    )
+
+
+@cache
+def tasks() -> tuple[TaskEntry, ...]:
+    """Every task, by name."""
+    return tuple(_task_entry(task()) for task in discover(Task).values())
+
+
+def datasets(source: DataSource) -> tuple[DataSetEntry, ...]:
+    """Every data set, by name."""
+    return tuple(DataSetEntry.of(dataset(), source) for dataset in discover(DataSet).values())
+
+
+def _task_entry(task: Task) -> TaskEntry:
+    return TaskEntry(
+        name=task.name,
+        needs_pathwise=task.needs_pathwise,
+        objective=task.objective,
+        direction=task.direction,
+        default_steps=task.default_steps,
+        datasets=tuple(dataset.name for dataset in task.datasets()),
+        recommended={name: task.recommended(name) for name in discover(Estimator)},
+        **_about(type(task)),
+    )
+
+
+def _about(value_class: type[Value]) -> dict[str, Any]:
+    text = inspect.getdoc(value_class) or ""
+    paragraphs = [" ".join(paragraph.split()) for paragraph in text.split("\n\n")]
+    sources = [paragraph for paragraph in paragraphs if paragraph.startswith("Source:")]
+    return {
+        "summary": paragraphs[0],
+        "description": "\n\n".join(paragraph for paragraph in paragraphs if paragraph not in sources),
+        "source": sources[0].removeprefix("Source: ") if sources else None,
+        "json_schema": value_class.model_json_schema(),
+    }
+
+
+def _summary(value_class: type[Value]) -> str:
+    return str(_about(value_class)["summary"])

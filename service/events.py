@@ -1,0 +1,75 @@
+"""News of jobs for all who wait for them: one reader of the store's stream of changes a process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, final
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+BLOCK_MS = 10_000
+PAUSE_S = 1.0
+"""Between two attempts to reach a server that does not answer."""
+
+logger = logging.getLogger(__name__)
+
+
+@final
+class Changes:
+    """Wakes whoever watches a job when its record changes.
+
+    Args:
+        url: the store's server.
+        stream: the key of its stream of changes, whose entries name a `job`.
+    """
+
+    def __init__(self, url: str, stream: str) -> None:
+        self._redis: Redis = Redis.from_url(url, decode_responses=True, socket_connect_timeout=2)
+        self._stream = stream
+        self._watchers: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+
+    @contextmanager
+    def watch(self, job_id: str) -> Iterator[asyncio.Event]:
+        """An event that is set whenever the job has changed. Read the job after this, so that no change is missed."""
+        changed = asyncio.Event()
+        self._watchers[job_id].add(changed)
+        try:
+            yield changed
+        finally:
+            self._watchers[job_id].discard(changed)
+            if not self._watchers[job_id]:
+                del self._watchers[job_id]
+
+    async def read(self) -> None:
+        """Reads the stream until it is cancelled; a server that goes away and comes back is found again."""
+        position: str | None = None
+        try:
+            while True:
+                try:
+                    position = await self._follow(position or await self._end())
+                except (RedisError, OSError) as error:
+                    logger.warning("changes of jobs cannot be read: %s; trying again in %s s", error, PAUSE_S)
+                    await asyncio.sleep(PAUSE_S)
+        finally:
+            await self._redis.aclose()
+
+    async def _end(self) -> str:
+        last = await self._redis.xrevrange(self._stream, count=1)
+        return str(last[0][0]) if last else "0"
+
+    async def _follow(self, position: str) -> str:
+        """The position after the next entries, whose watchers it wakes."""
+        answer: Any = await self._redis.xread({self._stream: position}, block=BLOCK_MS)
+        entries = [entry for stream in dict(answer).values() for entry in stream]
+        for _, fields in entries:
+            self._wake(fields["job"])
+        return str(entries[-1][0]) if entries else position
+
+    def _wake(self, job_id: str) -> None:
+        for changed in self._watchers.get(job_id, ()):
+            changed.set()

@@ -1,0 +1,42 @@
+"""What the store's errors mean to a client."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from fastapi import Request
+from fastapi.responses import Response
+
+from service.problems import Kind, Problem, unavailable
+from worker.artifacts import ArtifactStoreUnavailable
+from worker.keyspace import StoreUnavailable
+from worker.listing import BadCursor
+from worker.store import ArtifactNotFound, IdempotencyMismatch, JobNotFound, NotAllowed
+
+PROBLEMS: Final[dict[type[Exception], Callable[[Any], Problem]]] = {
+    JobNotFound: lambda error: Problem(Kind.JOB_NOT_FOUND, _sentence(error)),
+    ArtifactNotFound: lambda error: Problem(Kind.ARTIFACT_NOT_FOUND, _sentence(error)),
+    FileNotFoundError: lambda error: Problem(
+        Kind.ARTIFACT_NOT_FOUND, "The file is listed but no longer where artefacts are kept; run the job again."
+    ),
+    NotAllowed: lambda error: Problem(Kind.INVALID_STATE, _sentence(error), job_status=error.job.status.value),
+    IdempotencyMismatch: lambda error: Problem(
+        Kind.IDEMPOTENCY_MISMATCH,
+        "This Idempotency-Key was sent with another body in the last 24 hours; use a new key for a new job.",
+    ),
+    BadCursor: lambda error: Problem(Kind.INVALID_CURSOR, _sentence(error)),
+    StoreUnavailable: lambda error: unavailable(_sentence(error)),
+    ArtifactStoreUnavailable: lambda error: unavailable(_sentence(error)),
+}
+
+
+async def answer_refusal(request: Request, error: Exception) -> Response:
+    """Exception handler for the errors of `PROBLEMS`."""
+    problem_of = next(PROBLEMS[kind] for kind in type(error).__mro__ if kind in PROBLEMS)
+    return problem_of(error).response(request.scope)
+
+
+def _sentence(error: Exception) -> str:
+    text = str(error)
+    return f"{text[:1].upper()}{text[1:]}."

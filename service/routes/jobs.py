@@ -1,0 +1,191 @@
+"""`/v1/jobs`: submit, list, look, wait, cancel, delete."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Literal, TypeAlias
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Body, Depends, Header, Query, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import Response
+
+from reinmax_core.estimators.base import Estimator
+from reinmax_core.tasks.base import Task
+from reinmax_core.value import discover
+from service.answers import JobPage
+from service.conditional import matches
+from service.context import Here
+from service.examples import SUBMISSIONS
+from service.idempotency import fingerprint, key_in
+from service.parameters import LABELS, JobId, labels_in, refuse_unknown_parameters
+from service.problems import Kind, Problem, problems
+from service.representation import JSON, NOT_MODIFIED, as_it_would_be, job_answer
+from worker.jobs import TERMINAL, Job, State, Submission
+from worker.listing import Filters
+
+LARGEST_PAGE = 200
+LONGEST_WAIT_S = 60
+
+TaskName: TypeAlias = Literal[tuple(discover(Task))]  # type: ignore[valid-type]
+EstimatorName: TypeAlias = Literal[tuple(discover(Estimator))]  # type: ignore[valid-type]
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"], dependencies=[Depends(refuse_unknown_parameters)])
+
+
+async def require_json(request: Request) -> None:
+    """Refuses bodies that are not declared as JSON, as pages of other sites can send them unasked."""
+    found = request.headers.get("content-type", "")
+    if found.partition(";")[0].strip().lower() != JSON:
+        raise Problem(
+            Kind.UNSUPPORTED_MEDIA_TYPE,
+            f"The header Content-Type should be {JSON}; found {found[:80]!r}.",
+            headers={"Accept-Post": JSON},
+        )
+
+
+@router.post(
+    "",
+    summary="Submit a job",
+    operation_id="submitJob",
+    status_code=202,
+    response_model=Job,
+    response_description="The job, accepted and safe; with `dry_run` the answer is 200 and nothing is queued.",
+    dependencies=[Depends(require_json)],
+    responses=problems(
+        Kind.INVALID_JSON,
+        Kind.INVALID_IDEMPOTENCY_KEY,
+        Kind.CROSS_SITE,
+        Kind.BODY_TOO_LARGE,
+        Kind.UNSUPPORTED_MEDIA_TYPE,
+        Kind.INVALID_REQUEST,
+        Kind.IDEMPOTENCY_MISMATCH,
+    ),
+)
+def submit_job(
+    here: Here,
+    request: Request,
+    submission: Annotated[Submission, Body(openapi_examples=SUBMISSIONS)],
+    dry_run: Annotated[
+        bool, Query(description="Only validate: answers 200 with the job as it would be, every default filled in.")
+    ] = False,
+    idempotency_key: Annotated[
+        str | None,
+        Header(
+            description="For 24 hours, submissions that carry the same key make one job: repetitions are answered with "
+            "that job and `Idempotency-Replayed: true`. A quoted string of up to 255 characters, or a bare word."
+        ),
+    ] = None,
+) -> Response:
+    """Queues a training job. It is trained by the next free worker whose hardware fits."""
+    key = key_in(idempotency_key, request.state.caller)
+    if dry_run:
+        return job_answer(as_it_would_be(submission, here.store.workers()))
+    submitted = here.store.submit(submission, idempotency_key=key, fingerprint=fingerprint(submission) if key else "")
+    if not submitted.replayed:
+        here.call_a_worker(submitted.job)
+    response = job_answer(submitted.job, status=202)
+    response.headers["Location"] = f"/v1/jobs/{submitted.job.id}"
+    if submitted.replayed:
+        response.headers["Idempotency-Replayed"] = "true"
+    return response
+
+
+@router.get(
+    "",
+    summary="List jobs",
+    operation_id="listJobs",
+    response_model=JobPage,
+    openapi_extra=LABELS,
+    responses=problems(Kind.INVALID_CURSOR),
+)
+def list_jobs(
+    here: Here,
+    request: Request,
+    status: Annotated[State | None, Query(description="Only jobs in this state.")] = None,
+    task: Annotated[TaskName | None, Query(description="Only jobs of this task.")] = None,
+    estimator: Annotated[EstimatorName | None, Query(description="Only jobs with this estimator.")] = None,
+    limit: Annotated[int, Query(ge=1, le=LARGEST_PAGE, description="Jobs a page.")] = 50,
+    cursor: Annotated[str | None, Query(max_length=200, description="`next_cursor` of the page before.")] = None,
+) -> Response:
+    """The jobs that pass all filters, newest first, a page at a time."""
+    filters = Filters(status=status, task=task, estimator=estimator, labels=labels_in(request))
+    page = here.store.list(filters, limit, cursor)
+    answer = JobPage(data=page.jobs, has_more=page.next_cursor is not None, next_cursor=page.next_cursor)
+    response = Response(answer.model_dump_json(), media_type=JSON, headers={"Cache-Control": "no-cache"})
+    if page.next_cursor:
+        query = [(name, value) for name, value in request.query_params.multi_items() if name != "cursor"]
+        response.headers["Link"] = f'</v1/jobs?{urlencode([*query, ("cursor", page.next_cursor)])}>; rel="next"'
+    return response
+
+
+@router.get(
+    "/{job_id}",
+    summary="Get a job",
+    operation_id="getJob",
+    response_model=Job,
+    responses=NOT_MODIFIED | problems(Kind.JOB_NOT_FOUND),
+)
+async def get_job(
+    here: Here,
+    job_id: JobId,
+    if_none_match: Annotated[str | None, Header(description="Entity tags: answers 304 while the job has one.")] = None,
+    wait: Annotated[
+        float,
+        Query(
+            ge=0,
+            le=LONGEST_WAIT_S,
+            description="Seconds to hold the answer until the job differs from `If-None-Match`, or without that header "
+            "from what it is now. Jobs that have ended are answered at once.",
+        ),
+    ] = 0,
+) -> Response:
+    """The job as it stands, or as soon as it changes."""
+    with here.changes.watch(job_id) as changed:
+        job = await run_in_threadpool(here.store.get, job_id)
+        known = if_none_match or job.etag
+        deadline = asyncio.get_running_loop().time() + wait
+        while wait and job.status not in TERMINAL and matches(known, job.etag):
+            if not await _happens(changed, deadline):
+                break
+            job = await run_in_threadpool(here.store.get, job_id)
+    return job_answer(job, known=if_none_match)
+
+
+async def _happens(changed: asyncio.Event, deadline: float) -> bool:
+    """Whether the job changes before the deadline."""
+    try:
+        async with asyncio.timeout_at(deadline):
+            await changed.wait()
+    except TimeoutError:
+        return False
+    changed.clear()
+    return True
+
+
+@router.post(
+    "/{job_id}/cancel",
+    summary="Cancel a job",
+    operation_id="cancelJob",
+    response_model=Job,
+    responses=problems(Kind.CROSS_SITE, Kind.JOB_NOT_FOUND, Kind.INVALID_STATE),
+)
+def cancel_job(here: Here, job_id: JobId) -> Response:
+    """Ends a job: at once while it is queued; a running one saves a checkpoint first. Repeating it changes nothing."""
+    return job_answer(here.store.cancel(job_id))
+
+
+@router.delete(
+    "/{job_id}",
+    summary="Delete a job",
+    operation_id="deleteJob",
+    status_code=204,
+    responses=problems(Kind.CROSS_SITE, Kind.JOB_NOT_FOUND, Kind.INVALID_STATE),
+)
+def delete_job(here: Here, job_id: JobId) -> Response:
+    """Removes a job that has ended, with its metrics, log and artefacts."""
+    # Files first: if that fails, the record is still there for another try.
+    if here.store.get(job_id).status in TERMINAL:
+        here.artifacts.delete_job(job_id)
+    here.store.delete(job_id)
+    return Response(status_code=204)
