@@ -8,19 +8,21 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final, Generic, TypeAlias, TypedDict, TypeVar, Unpack
+from typing import Final, TypeAlias, TypedDict, TypeVar, Unpack
 from urllib.parse import quote
 
 import httpx
 from pydantic import BaseModel
 
+from service.answers import Curve, Curves, JobPage, Listing
+from service.catalogue import DataSetEntry, EstimatorEntry, TaskEntry
 from service.download import PartialFile, find
 from service.exchange import Call, Exchange, answered, endpoint
 from worker.jobs import TERMINAL, Artifact, Job, Submission, WorkerRecord
-from worker.series import Series
 
 M = TypeVar("M", bound=BaseModel)
 LONGEST_HOLD_S: Final = 30.0
+JSON: Final = {"Content-Type": "application/json"}
 Received: TypeAlias = Callable[[int, int], object]
 """Is told the bytes of a download received so far, and those in all."""
 
@@ -28,29 +30,10 @@ Received: TypeAlias = Callable[[int, int], object]
 class JobFilter(TypedDict, total=False):
     """Which jobs to list; those that fit in every respect."""
 
-    status: str
-    task: str
-    estimator: str
+    status: str | None
+    task: str | None
+    estimator: str | None
     labels: Mapping[str, str]
-
-
-class Listing(BaseModel, Generic[M]):
-    """Everything that a catalogue has."""
-
-    data: tuple[M, ...]
-
-
-class Curves(BaseModel):
-    """The metrics of a job."""
-
-    series: dict[str, Series]
-
-
-class Page(BaseModel):
-    """Some of the jobs that fit, and where the next ones begin."""
-
-    data: tuple[Job, ...]
-    next_cursor: str | None = None
 
 
 class _Details(TypedDict, total=False):
@@ -88,14 +71,16 @@ class Endpoints:
             idempotency_key: submissions with the same key make one job. Without one every call gets a
                 key of its own, so that its repetitions after a lost connection make one job too.
         """
-        headers = {"Idempotency-Key": f'"{idempotency_key or uuid.uuid4()}"'}
+        headers = JSON | {"Idempotency-Key": f'"{idempotency_key or uuid.uuid4()}"'}
         response = yield from self._answer("POST", "/v1/jobs", headers=headers, body=_json(spec))
         return Job.model_validate_json(response.content)
 
     @endpoint
     def dry_run(self, spec: Submission | Mapping[str, object]) -> Exchange[Job]:
         """The job that `submit` would make, every default filled in; nothing is queued."""
-        response = yield from self._answer("POST", "/v1/jobs", params={"dry_run": "true"}, body=_json(spec))
+        response = yield from self._answer(
+            "POST", "/v1/jobs", params={"dry_run": "true"}, headers=JSON, body=_json(spec)
+        )
         return Job.model_validate_json(response.content)
 
     @endpoint
@@ -130,14 +115,14 @@ class Endpoints:
         limit: int = 100,
         cursor: str | None = None,
         **filters: Unpack[JobFilter],
-    ) -> Exchange[Page]:
+    ) -> Exchange[JobPage]:
         """Some of the jobs that fit, newest first; `cursor` is the `next_cursor` of the page before."""
         params: dict[str, str | int] = {"limit": limit} | ({"cursor": cursor} if cursor else {})
         labels = filters.pop("labels", {})
         params |= {f"label.{key}": value for key, value in labels.items()}
         params |= {name: value for name, value in filters.items() if isinstance(value, str)}
         response = yield from self._answer("GET", "/v1/jobs", params=params)
-        return Page.model_validate_json(response.content)
+        return JobPage.model_validate_json(response.content)
 
     @endpoint
     def cancel(self, job_id: str) -> Exchange[Job]:
@@ -161,7 +146,7 @@ class Endpoints:
     @endpoint
     def metrics(
         self, job_id: str, *, series: Sequence[str] = (), max_points: int | None = None
-    ) -> Exchange[dict[str, Series]]:
+    ) -> Exchange[dict[str, Curve]]:
         """The curves of the job by name: those of `series`, or all, thinned out to `max_points` each."""
         params: dict[str, str | int] = {"series": ",".join(series)} if series else {}
         if max_points is not None:
@@ -211,13 +196,28 @@ class Endpoints:
             return file.finish()
 
     @endpoint
+    def estimators(self) -> Exchange[tuple[EstimatorEntry, ...]]:
+        """The estimators that exist, with their settings."""
+        return (yield from self._data("/v1/estimators", EstimatorEntry))
+
+    @endpoint
+    def tasks(self) -> Exchange[tuple[TaskEntry, ...]]:
+        """The tasks that exist, with their settings."""
+        return (yield from self._data("/v1/tasks", TaskEntry))
+
+    @endpoint
+    def datasets(self) -> Exchange[tuple[DataSetEntry, ...]]:
+        """The data sets that exist, and whether they are at hand where the API runs."""
+        return (yield from self._data("/v1/datasets", DataSetEntry))
+
+    @endpoint
     def workers(self) -> Exchange[tuple[WorkerRecord, ...]]:
         """The workers that are alive."""
         return (yield from self._data("/v1/workers", WorkerRecord))
 
     def _changed(self, job_id: str, etag: str, hold_s: float) -> Exchange[httpx.Response]:
         """The job when it is no longer as it was under that tag, or a 304 after `hold_s` seconds."""
-        params = {"wait": max(1, math.ceil(hold_s))}
+        params = {"wait": f"{hold_s:.3f}"}
         return self._answer(
             "GET",
             _path(job_id),

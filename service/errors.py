@@ -114,7 +114,8 @@ KINDS: Final[Mapping[int, type[ApiError]]] = {
 
 
 def _sentences(problem: Problem) -> str:
-    lines = [problem.detail or problem.title or f"the service answered {problem.status}"]
+    # With several mistakes the detail is their enumeration.
+    lines = [(problem.title if problem.errors else problem.detail) or f"the service answered {problem.status}"]
     lines += [f"  {mistake}" for mistake in problem.errors or ()]
     if problem.status >= 500 and problem.request_id:
         lines.append(f"  The service's log has more under request id {problem.request_id}.")
@@ -143,6 +144,6 @@ def unreachable(error: httpx.TransportError) -> Unreachable:
     """The error that a failed connection stands for."""
     url = error.request.url
     return Unreachable(
-        f"no service answers at {url.scheme}://{url.netloc.decode()} ({error or type(error).__name__}); "
+        f"no service answers at {url.scheme}://{url.netloc.decode()} ({str(error) or type(error).__name__}); "
         f"start one with `reinmax up`, or set REINMAX_URL to the address of one"
     )

@@ -42,7 +42,7 @@ Exchange: TypeAlias = Generator[Call, httpx.Response, T]
 """Yields calls, is sent their answers or has the `httpx.TransportError` raised in it, and returns what came of it."""
 
 
-class endpoint(Generic[P, T]):
+class endpoint(Generic[P, T]):  # noqa: N801  (a decorator, as property is)
     """Makes an exchange a method: an ordinary one of `Client`, a coroutine method of `AsyncClient`."""
 
     def __init__(self, exchange: Callable[Concatenate[Any, P], Exchange[T]]) -> None:

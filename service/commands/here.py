@@ -1,0 +1,101 @@
+"""Commands that need no service: train in this process, look at this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from service.commands.options import (
+    AsJson,
+    Changes,
+    EstimatorName,
+    Seed,
+    SpecFile,
+    Steps,
+    TaskName,
+    Tau,
+    given,
+    spec_of,
+)
+from service.commands.output import console, print_json
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from reinmax_core.run import RunSpec
+    from service.doctor import Report
+
+
+def train(
+    task: TaskName = None,
+    estimator: EstimatorName = None,
+    tau: Tau = None,
+    steps: Steps = None,
+    seed: Seed = None,
+    changes: Changes = None,
+    file: SpecFile = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, or any: a GPU if there is one.")] = "any",
+    to: Annotated[
+        Path | None, typer.Option(help="Folder for model and state; by default runs/TASK-ESTIMATOR-SEED.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the state in the folder.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train in this process, such as: reinmax train polynomial reinmax --steps 1000"""
+    from service import training
+
+    options = given(task=task, estimator=estimator, tau=tau, steps=steps, seed=seed)
+    spec = _validated(spec_of(file, options, changes or ()))
+    directory = to or Path("runs") / f"{spec.task.name}-{spec.estimator.name}-{spec.seed}"
+    training.train(spec, directory, device=device, resume=resume, view=training.view_for(as_json=as_json))
+
+
+def doctor(as_json: AsJson = False) -> None:
+    """Show what works on this machine, what does not, and the remedy; exit code 1 if the service cannot run here."""
+    from service.doctor import examine
+    from worker.settings import Settings
+
+    report = examine(Settings())
+    if as_json:
+        print_json(report)
+    else:
+        console().print(_findings(report), _settings(report), sep="\n\n")
+    if not report.is_fit:
+        raise typer.Exit(1)
+
+
+def _validated(spec: dict[str, object]) -> RunSpec:
+    from pydantic import ValidationError
+
+    from reinmax_core.run import RunSpec
+
+    try:
+        return RunSpec.model_validate(spec)
+    except ValidationError as error:
+        mistakes = (f"  /{'/'.join(map(str, mistake['loc']))}: {mistake['msg']}" for mistake in error.errors())
+        raise typer.BadParameter("\n".join(("this spec cannot be trained:", *mistakes))) from None
+
+
+def _findings(report: Report) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bright_black")
+    for column in ("", "what", "finding", "remedy"):
+        table.add_column(column, overflow="fold")
+    marks = {"ok": "[green]✓", "note": "[yellow]–", "problem": "[red]✗"}
+    for finding in report.findings:
+        table.add_row(marks[finding.grade], finding.subject, finding.finding, finding.remedy)
+    return table
+
+
+def _settings(report: Report) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bright_black")
+    for column in ("variable", "value", "from", "meaning"):
+        table.add_column(column, overflow="fold")
+    for setting in report.settings:
+        table.add_row(setting.variable, setting.value, setting.source, setting.description)
+    return table

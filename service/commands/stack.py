@@ -1,0 +1,93 @@
+"""Commands that run the service, whole or in parts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from service.commands.options import AsJson
+from service.commands.output import console
+
+if TYPE_CHECKING:
+    from service.local import LocalStack
+    from service.process import Listener
+
+COLOURS: Final = ("cyan", "magenta", "yellow", "green", "blue")
+Workers = Annotated[int, typer.Option(min=0, help="Workers to start; each runs one job at a time.")]
+
+
+def up(
+    workers: Workers = 1,
+    port: Annotated[int | None, typer.Option(help="Port of the API; by default 8000 if it is free.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run the whole service on this machine until Ctrl-C."""
+    from service.interruption import end_requested
+    from service.local import LocalStack, free_port
+    from worker.settings import Settings
+
+    settings = Settings() if port is None else Settings(port=port)
+    if "port" not in settings.model_fields_set:
+        settings = settings.model_copy(update={"port": free_port(settings.host, settings.port)})
+    listener = _json_lines if as_json else _coloured_lines()
+    with end_requested() as end, LocalStack(settings, listener, workers=workers, announce=True) as stack:
+        _greet(stack, as_json)
+        stack.run_until(end)
+
+
+def api(as_json: AsJson = False) -> None:
+    """Run the API alone, as in a container."""
+    from service.server import main
+
+    main()
+
+
+def worker(as_json: AsJson = False) -> None:
+    """Run a worker alone, as on a GPU machine."""
+    from worker.__main__ import main
+
+    main()
+
+
+def demo(
+    to: Annotated[Path, typer.Option(help="Folder for the plot and the log.")] = Path("demo"),
+    workers: Workers = 2,
+    as_json: AsJson = False,
+) -> None:
+    """Train real jobs over HTTP on this machine, print a table, save a plot; about two minutes."""
+    from service.demo import run
+
+    if not run(to, workers=workers, as_json=as_json):
+        raise typer.Exit(1)
+
+
+def _greet(stack: LocalStack, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"url": stack.url, "dashboard": f"{stack.url}/", "docs": f"{stack.url}/docs"}), flush=True)
+        return
+    key = f" \\\n  -H 'Authorization: Bearer {stack.api_key}'" if stack.api_key else ""
+    console().print(
+        f"\n[bold]API[/] and [bold]dashboard[/]   {stack.url}\n[bold]documentation[/]       {stack.url}/docs\n\n"
+        f"curl {stack.url}/v1/jobs -H 'Content-Type: application/json'{key} \\\n"
+        """  -d '{"task": "polynomial", "estimator": "reinmax", "steps": 8000}'\n\nCtrl-C ends it.\n"""
+    )
+
+
+def _coloured_lines() -> Listener:
+    from rich.text import Text
+
+    screen = console()
+    colours: dict[str, str] = {}
+
+    def show(name: str, line: str) -> None:
+        colour = colours.setdefault(name, COLOURS[len(colours) % len(COLOURS)])
+        screen.print(Text.assemble((f"{name:>8} │ ", colour), Text.from_ansi(line)))
+
+    return show
+
+
+def _json_lines(name: str, line: str) -> None:
+    print(json.dumps({"process": name, "line": line}), flush=True)

@@ -1,0 +1,148 @@
+"""The whole service on this machine: API, workers, and a server of our own where none is given."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from typing import Final, Self
+
+from service.address import announced
+from service.client import Client
+from service.errors import ServiceError
+from service.process import Listener, StackProcess, stop
+from worker.embedded_server import EmbeddedServer
+from worker.settings import Settings, load_api_keys
+
+PATIENCE_S: Final = 60.0
+POLL_S: Final = 0.05
+LOOK_S: Final = 0.25
+API_GRACE_S: Final = 5.0
+FAREWELL_S: Final = 10.0
+"""Seconds that a worker needs to hand its job back, once the training process has ended."""
+
+
+class NotReady(Exception):
+    """The stack was started, but does not answer in time."""
+
+
+class LocalStack:
+    """The stack inside a `with` block: `url` answers, and all workers have reported for duty.
+
+    Everything ends with the block: workers first, which hand their jobs back, the server last. If this
+    process is killed, the system ends everything (Linux).
+
+    To be entered from the main thread, to which the system ties the life of the processes.
+
+    Args:
+        settings: of all processes. Without `redis_url` there is an embedded server; port 0 is a free one.
+        listener: is given every line that a process writes, from several threads.
+        workers: how many there are.
+        announce: whether other programs of this user find the address by themselves.
+    """
+
+    def __init__(self, settings: Settings, listener: Listener, *, workers: int = 1, announce: bool = False) -> None:
+        self._settings = settings
+        self._listener = listener
+        self._workers = workers
+        self._announce = announce
+        self._processes: list[StackProcess] = []
+        self._resources = ExitStack()
+
+    @property
+    def url(self) -> str:
+        """The address of API and dashboard."""
+        host = self._settings.host.strip("[]")
+        reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  (not bound, but reached)
+        return f"http://{f'[{reachable}]' if ':' in reachable else reachable}:{self._settings.port}"
+
+    @property
+    def api_key(self) -> str | None:
+        """A key that the API accepts; None where it asks for none."""
+        keys = self._settings.api_keys or (() if self._settings.is_on_loopback else load_api_keys(self._settings))
+        return keys[0].get_secret_value() if keys else None
+
+    def __enter__(self) -> Self:
+        """Starts everything; afterwards `url` answers.
+
+        Raises:
+            AlreadyRunning: another stack has announced itself with this state folder.
+            NotReady: the API answers, but not all workers have come.
+            ProcessKeepsEnding: a process ended instead of coming up; the message holds its last words.
+            NoServerProgram, ServerNotStarted, StateFolderUnusable: see `EmbeddedServer`.
+        """
+        with ExitStack() as resources:
+            redis_url = self._settings.redis_url or self._server(resources)
+            port = self._settings.port or free_port(self._settings.host)
+            self._settings = self._settings.model_copy(update={"redis_url": redis_url, "port": port})
+            self._start(resources)
+            self._wait()
+            if self._announce:
+                resources.enter_context(announced(self.url, self._settings.state_dir))
+            self._resources = resources.pop_all()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Stops everything."""
+        self._resources.close()
+
+    def client(self) -> Client:
+        """A client of this stack, to be closed by the caller."""
+        return Client(self.url, api_key=self.api_key)
+
+    def tend(self) -> None:
+        """Starts again what has died; to be called now and then.
+
+        Raises:
+            ProcessKeepsEnding: something dies again and again.
+        """
+        for process in self._processes:
+            process.restart_if_dead()
+
+    def run_until(self, end: threading.Event) -> None:
+        """Tends the stack until the event is set; errors as for `tend`."""
+        while not end.wait(LOOK_S):
+            self.tend()
+
+    def _server(self, resources: ExitStack) -> str:
+        return resources.enter_context(EmbeddedServer(self._settings.state_dir)).url
+
+    def _start(self, resources: ExitStack) -> None:
+        """Starts API and workers, so that they are stopped in the opposite order, the workers all at once."""
+        names = ["worker"] if self._workers == 1 else [f"worker {number}" for number in range(1, self._workers + 1)]
+        self._launch(("api",), "service.server", API_GRACE_S, resources)
+        self._launch(names, "worker", self._settings.cancel_grace_s + FAREWELL_S, resources)
+
+    def _launch(self, names: Sequence[str], module: str, grace_s: float, resources: ExitStack) -> None:
+        launched: list[StackProcess] = []
+        resources.callback(stop, launched, grace_s)
+        environment = self._settings.for_child()
+        for name in names:
+            # One by one into the list that is stopped, should the next one not start.
+            launched += [StackProcess(name, module, environment, self._listener)]
+        self._processes += launched
+
+    def _wait(self) -> None:
+        deadline = time.monotonic() + PATIENCE_S
+        with Client(self.url, api_key=self.api_key, patience_s=0) as client:
+            while not self._is_ready(client):
+                for process in self._processes:
+                    process.must_live()
+                if time.monotonic() > deadline:
+                    raise NotReady(f"{self.url} should answer and have {self._workers} workers within {PATIENCE_S} s.")
+                time.sleep(POLL_S)
+
+    def _is_ready(self, client: Client) -> bool:
+        with suppress(ServiceError):
+            return len(client.workers()) >= self._workers
+        return False
+
+
+def free_port(host: str, preferred: int = 0) -> int:
+    """A port on which nobody listens there: the preferred one if it is free."""
+    for port in (preferred, 0):
+        with suppress(OSError), socket.create_server((host.strip("[]"), port)) as listener:
+            return int(listener.getsockname()[1])
+    raise NotReady(f"No port of {host} can be listened on; set REINMAX_HOST to an address of this machine.")
