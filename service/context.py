@@ -35,8 +35,8 @@ class Context:
         """Wakes a worker for a job that is safe in the store. Where that fails, the workers' sweep finds the job."""
         try:
             self.wake(job)
-        except Exception:
-            logger.warning("no worker could be woken for %s; it is found by the next sweep", job.id, exc_info=True)
+        except Exception:  # noqa: BLE001  (the job is accepted, whatever becomes of the message)
+            logger.warning("no worker could be woken for %s, which the next sweep finds", job.id, exc_info=True)
 
 
 async def context_of(request: Request) -> Context:

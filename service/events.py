@@ -29,7 +29,7 @@ class Changes:
     """
 
     def __init__(self, url: str, stream: str) -> None:
-        self._redis: Redis = Redis.from_url(url, decode_responses=True, socket_connect_timeout=2)
+        self._redis: Redis = Redis.from_url(url, decode_responses=True, socket_connect_timeout=2, socket_timeout=None)
         self._stream = stream
         self._watchers: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
 

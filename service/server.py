@@ -7,7 +7,6 @@ import logging
 import socket
 import sys
 from contextlib import ExitStack
-from functools import partial
 from ipaddress import ip_address
 
 import uvicorn
@@ -15,7 +14,7 @@ from fastapi import FastAPI
 
 from service.app import create_app
 from service.guard import KeysMissing
-from service.waking import wake_through_celery
+from service.waking import Bell
 from worker.embedded_server import EmbeddedServer, ServerNotStarted
 from worker.settings import InvalidKeyFile, InvalidSettings, Settings
 
@@ -79,7 +78,8 @@ def main() -> None:
         logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
         with ExitStack() as resources:
             url = settings.redis_url or resources.enter_context(EmbeddedServer(settings.state_dir)).url
-            app = create_app(settings, redis_url=url, wake=partial(wake_through_celery, url))
+            bell = resources.enter_context(Bell(url))
+            app = create_app(settings, redis_url=url, wake=bell.ring)
             listener = resources.enter_context(listen(settings))
             print(f"API at {url_of(listener)}, documentation at {url_of(listener)}/docs", flush=True)
             serve(app, listener, settings)

@@ -1,29 +1,56 @@
-"""Messages to the workers, sent through Celery."""
+"""Messages to the workers, sent through Celery beside the requests that give rise to them."""
 
 from __future__ import annotations
 
-from functools import cache
-from typing import TYPE_CHECKING
+import logging
+from queue import SimpleQueue
+from threading import Thread
+from types import TracebackType
+from typing import Self, final
 
 from worker.jobs import Job
 
-if TYPE_CHECKING:
-    from celery import Celery
+STOPPING_S = 3.0
+
+logger = logging.getLogger(__name__)
 
 
-def wake_through_celery(redis_url: str, job: Job) -> None:
-    """Tells the workers of a new job. Celery is loaded when it is first needed, as that takes time and memory.
+@final
+class Bell:
+    """Rings for a worker, in a thread of its own: a submission does not wait until Celery has sent its message.
 
-    Raises:
-        kombu.exceptions.OperationalError: the server cannot be reached.
+    Rings that are lost do no harm: the job is in the store already, and the workers' sweep finds it.
+    Works inside a `with` block, at whose end the rings still outstanding are sent.
+
+    Args:
+        redis_url: the server through which Celery reaches the workers.
     """
-    from worker.app import wake
 
-    wake(_application(redis_url), job)
+    def __init__(self, redis_url: str) -> None:
+        self._redis_url = redis_url
+        self._waiting: SimpleQueue[Job | None] = SimpleQueue()
+        self._thread = Thread(target=self._send, name="bell", daemon=True)
 
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
 
-@cache
-def _application(redis_url: str) -> Celery:
-    from worker.app import application
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._waiting.put(None)
+        self._thread.join(STOPPING_S)
 
-    return application(redis_url)
+    def ring(self, job: Job) -> None:
+        """Tells the workers of a new job, soon."""
+        self._waiting.put(job)
+
+    def _send(self) -> None:
+        from worker.app import application, wake  # takes a while, which no request has to wait for here
+
+        with application(self._redis_url) as celery:
+            for job in iter(self._waiting.get, None):
+                try:
+                    wake(celery, job)
+                except Exception as error:  # noqa: BLE001  (the next job needs this thread, whatever went wrong)
+                    logger.warning("no worker could be woken for %s, which the next sweep finds: %s", job.id, error)
