@@ -35,7 +35,7 @@ def rows(logits: Tensor, dim: int = -1, mask: Tensor | None = None) -> Tensor:
     _check_form(logits, dim)
     if mask is not None:
         logits = logits.masked_fill(~_fitting(mask, logits), float("-inf"))
-    by_class = logits.movedim(dim, -1)
+    by_class = logits if dim in (-1, logits.ndim - 1) else logits.movedim(dim, -1)
     if by_class.dtype in (torch.float16, torch.bfloat16):
         by_class = by_class.float()
     if readable():
@@ -51,7 +51,7 @@ def unrowed(draws: Tensor, checked: Tensor, logits: Tensor, dim: int = -1) -> Te
     if not readable():
         draws = draws + 0 * checked.amax(-1, keepdim=True)
     axis = dim - logits.ndim if dim >= 0 else dim
-    return draws.movedim(-1, axis).to(logits.dtype)
+    return (draws if axis == -1 else draws.movedim(-1, axis)).to(logits.dtype)
 
 
 def readable() -> bool:
@@ -80,9 +80,11 @@ def probabilities(by_class: Tensor, tau: float = 1.0) -> Tensor:
         difference = by_class[..., 0] - by_class[..., 1]
         tempered = difference if tau == 1 else difference / tau
         return pair(tempered, -tempered).sigmoid()
-    if tau != 1:
+    if tau < 1:
         # Differences from the largest logit stay finite or go to -inf, however small tau is.
-        by_class = (by_class - by_class.detach().amax(-1, keepdim=True)) / tau
+        by_class = by_class - by_class.detach().amax(-1, keepdim=True)
+    if tau != 1:
+        by_class = by_class / tau
     if classes <= FEW_CLASSES and by_class.device.type == "cpu":
         return by_class.movedim(-1, 0).softmax(0).movedim(0, -1).contiguous()
     return by_class.softmax(-1)
@@ -120,7 +122,13 @@ def one_hot(drawn: Tensor, classes: int, dtype: torch.dtype) -> Tensor:
     """Drawn classes [...] as exact one-hot rows [..., classes]."""
     if classes == 2:
         return pair(1 - drawn, drawn)
-    return drawn.new_zeros((*drawn.shape, classes), dtype=dtype).scatter_(-1, drawn.unsqueeze(-1), 1)
+    return put(drawn.new_zeros((*drawn.shape, classes), dtype=dtype), -1, drawn.unsqueeze(-1), 1)
+
+
+def put(target: Tensor, dim: int, index: Tensor, value: Tensor | float) -> Tensor:
+    """`target`, which nothing else may use, with `value` at `index` along `dim`."""
+    # In place only where `index` cannot have an axis of torch.vmap that `target` lacks.
+    return (target.scatter_ if readable() else target.scatter)(dim, index, value)
 
 
 def at_drawn(drawn: Tensor, zero: Tensor, one: Tensor) -> Tensor:
@@ -151,10 +159,16 @@ def uniform(shape: Sequence[int], like: Tensor, generator: Generator | None = No
     return torch.rand(size, dtype=like.dtype, device=like.device, generator=generator)
 
 
+def inner_uniform(shape: Sequence[int], like: Tensor, generator: Generator | None = None) -> Tensor:
+    """Uniform numbers strictly between 0 and 1, so that all logarithms of them are finite and below 0."""
+    # u (1 - e) + e stays below 1 for every u that `uniform` gives, with e its spacing.
+    spacing = torch.finfo(like.dtype).eps / 2
+    return uniform(shape, like, generator).mul_(1 - spacing).add_(spacing)
+
+
 def exponential(shape: Sequence[int], like: Tensor, generator: Generator | None = None) -> Tensor:
     """Exp(1) numbers, above 0 and finite."""
-    smallest = torch.finfo(like.dtype).eps / 4
-    return uniform(shape, like, generator).neg_().log1p_().neg_().clamp_(min=smallest)
+    return inner_uniform(shape, like, generator).log_().neg_()
 
 
 def gumbel(by_class: Tensor, generator: Generator | None = None) -> Tensor:
@@ -163,8 +177,7 @@ def gumbel(by_class: Tensor, generator: Generator | None = None) -> Tensor:
     Only differences count in a softmax and in an argmax, so two classes need a single logistic number.
     """
     if by_class.shape[-1] == 2:
-        eps = torch.finfo(by_class.dtype).eps / 2
-        logistic = torch.logit(uniform(by_class.shape[:-1], by_class, generator), eps=eps)
+        logistic = inner_uniform(by_class.shape[:-1], by_class, generator).logit_()
         return pair(logistic, torch.zeros_like(logistic))
     return exponential(by_class.shape, by_class, generator).log_().neg_()
 

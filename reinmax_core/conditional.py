@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import torch
 from torch import Generator, Tensor
 
 from reinmax_core import categorical
@@ -56,7 +55,7 @@ def soft_samples(probs: Tensor, drawn: Tensor, tau: float, samples: int, generat
     at_drawn = drawn[..., None, None].expand(*drawn.shape, 1, samples)
     # E_d p_j / (E_j + E_d p_j)
     reached = ringing.gather(-2, at_drawn) * probs.unsqueeze(-1)
-    weights = _tempered((reached / ringing.add_(reached)).scatter_(-2, at_drawn, 1), tau)
+    weights = _tempered(categorical.put(reached / ringing.add_(reached), -2, at_drawn, 1), tau)
     return weights / weights.sum(-2, keepdim=True)
 
 
@@ -69,8 +68,7 @@ def _mean_product(probs: Tensor, drawn: Tensor, tau: float, samples: int, genera
 
 
 def _products(other: Tensor, tau: float, samples: int, generator: Generator | None) -> Tensor:
-    smallest = torch.finfo(other.dtype).eps / 4
-    u = categorical.uniform((*other.shape[:-1], samples), other, generator).clamp_(min=smallest)
+    u = categorical.inner_uniform((*other.shape[:-1], samples), other, generator)
     # E_j / E_d has the law of u / (1 - u), so r_j = p_j (1 - u) / (u + p_j (1 - u)), and y_0 y_1 = r / (1 + r)^2.
     reached = other * (1 - u)
     ratio = _tempered(reached / (u + reached), tau)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 from torch.autograd import Function
 
 from reinmax_core import categorical
@@ -65,17 +65,23 @@ def averaged(logits: Tensor, drawn: Tensor, moments: Tensor, tau: float) -> Tens
     Raises:
         RuntimeError: differentiated twice, for which the moments do not suffice.
     """
-    moments = _apply(_Constant, logits, moments)
+    if not torch.compiler.is_compiling():  # Compiled code is never differentiated twice.
+        moments = _apply(_Constant, logits, moments)
     if logits.shape[-1] == 2:
         return _apply(_TwoClasses, logits, drawn, moments / tau)
     return _apply(_Averaged, logits, drawn, moments, tau)
 
 
-def scored(logits: Tensor, generator: Generator | None = None) -> Scored:
-    """Draws for rows [..., n], with the score that carries a gradient in their place."""
-    probs = categorical.probabilities(logits)
-    drawn = categorical.draw(probs, logits.shape, generator)
-    return Scored(categorical.one_hot(drawn, logits.shape[-1], logits.dtype), _apply(_Score, logits, drawn, probs))
+def scored(logits: Tensor, drawn: Tensor, probs: Tensor) -> Scored:
+    """Given draws without a gradient, with the score that carries one in their place.
+
+    Args:
+        logits: rows [..., n].
+        drawn: classes [...].
+        probs: softmax(logits), broadcastable to `logits`.
+    """
+    draws = categorical.one_hot(drawn, logits.shape[-1], logits.dtype)
+    return Scored(draws, _apply(_Score, logits, drawn, probs))
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +157,7 @@ class _StraightThrough(_Draw):
         (soft,) = ctx.saved_tensors
         # J(q) g / tau
         weighted = soft * (g - g[..., :1])
-        product = weighted - soft * weighted.sum(-1, keepdim=True)
+        product = torch.addcmul(weighted, soft, weighted.sum(-1, keepdim=True), value=-1)
         return product if ctx.tau == 1 else product / ctx.tau, None, None, None
 
 
@@ -164,8 +170,8 @@ class _ReinMax(_Draw):
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         drawn, probs = ctx.saved_tensors
         # a = p * (g - g_d) / 2, which is 0 at d;  a - e_d sum(a)
-        half = probs * (g - g.gather(-1, drawn)) / 2
-        return half.scatter_(-1, drawn, -half.sum(-1, keepdim=True)), None, None
+        half = (probs * (g - g.gather(-1, drawn))).div_(2)
+        return categorical.put(half, -1, drawn, -half.sum(-1, keepdim=True)), None, None
 
 
 class _TemperedReinMax(_Draw):
@@ -176,12 +182,13 @@ class _TemperedReinMax(_Draw):
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         drawn, probs, tempered = ctx.saved_tensors
-        # With g' = g - g_d, b = q * g', s = sum(b):  b - q s/2 - p (g' - p . g')/2 - e_d s/2
+        # With g' = g - g_d and s = q . g':  q (g' - s/2) - p (g' - p . g')/2 - e_d s/2
         shifted = g - g.gather(-1, drawn)
-        first, second = tempered * shifted, probs * shifted / 2
+        first, second = tempered * shifted, probs * shifted
         half = first.sum(-1, keepdim=True) / 2
-        product = first - tempered * half - second + probs * second.sum(-1, keepdim=True)
-        return product.scatter_add_(-1, drawn, -half), None, None, None
+        product = torch.addcmul(first, tempered, half, value=-1)
+        product = product.sub_(torch.addcmul(second, probs, second.sum(-1, keepdim=True), value=-1), alpha=0.5)
+        return categorical.put(product, -1, drawn, product.gather(-1, drawn) - half), None, None, None
 
 
 class _Averaged(_Draw):

@@ -12,6 +12,8 @@ from reinmax_core.value import Value
 if TYPE_CHECKING:
     from torch import Generator, Tensor
 
+    from reinmax_core.gradients import Scored
+
     Cost = Callable[[Tensor], Tensor]
     """Maps one-hot draws [..., n] to values whose shape is a leading part of the draws' shape without n.
 
@@ -164,3 +166,37 @@ class FromCosts(Estimator, ABC):
         from reinmax_core import categorical
 
         return categorical.sample(logits, generator)
+
+
+class ScoreFunction(FromCosts, ABC):
+    """An estimator that weights the gradient of a draw's log-probability by what the draw costs."""
+
+    @abstractmethod
+    def surrogate(self, values: Tensor, scored: Scored) -> Tensor:
+        """An estimate of the mean cost that carries this estimator's gradient.
+
+        Args:
+            values: costs of the draws, of the shape of the cost's values; on a leading axis of length
+                `evaluations` if that is more than 1, which the result lacks.
+            scored: the draws.
+        """
+
+    @final
+    def expectation(
+        self,
+        logits: Tensor,
+        cost: Cost,
+        *,
+        dim: int = -1,
+        mask: Tensor | None = None,
+        generator: Generator | None = None,
+    ) -> Tensor:
+        """`cost` of the draws, with a gradient from their values alone. See `Estimator.expectation`."""
+        from reinmax_core import categorical, gradients
+
+        rows = categorical.rows(logits, dim, mask)
+        repeated = rows.expand(self.evaluations, *rows.shape) if self.evaluations > 1 else rows
+        probs = categorical.probabilities(repeated)
+        scored = gradients.scored(repeated, categorical.draw(probs, repeated.shape, generator), probs)
+        values = cost(categorical.unrowed(scored.draws, rows, logits, dim))
+        return self.surrogate(values, scored)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, final
 
-from reinmax_core.estimators.base import FromCosts
+from reinmax_core.estimators.base import ScoreFunction
 
 if TYPE_CHECKING:
-    from torch import Generator, Tensor
+    from torch import Tensor
 
-    from reinmax_core.estimators.base import Cost
+    from reinmax_core.gradients import Scored
 
 
 @final
-class Reinforce(FromCosts):
+class Reinforce(ScoreFunction):
     """The gradient of the log-probability of a draw, times its cost less a baseline.
 
     Unbiased for every cost, which needs no derivative. The variance is large, and grows with the number of
@@ -35,24 +35,11 @@ class Reinforce(FromCosts):
     def evaluations(self) -> int:
         return 1
 
-    def expectation(
-        self,
-        logits: Tensor,
-        cost: Cost,
-        *,
-        dim: int = -1,
-        mask: Tensor | None = None,
-        generator: Generator | None = None,
-    ) -> Tensor:
-        from reinmax_core import categorical, gradients
+    def surrogate(self, values: Tensor, scored: Scored) -> Tensor:
+        constant = values.detach()
+        return values + (constant - self._baseline(constant)) * scored.of(values)
 
-        rows = categorical.rows(logits, dim, mask)
-        scored = gradients.scored(rows, generator)
-        values = cost(categorical.unrowed(scored.draws, rows, logits, dim))
-        return values + self._advantage(values.detach()) * scored.of(values)
-
-    def _advantage(self, values: Tensor) -> Tensor:
+    def _baseline(self, values: Tensor) -> Tensor | float:
         if self.baseline == "none" or values.ndim == 0 or len(values) < 2:
-            return values
-        others = (values.sum(0) - values) / (len(values) - 1)
-        return values - others
+            return 0.0
+        return (values.sum(0) - values) / (len(values) - 1)

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Literal, final
 
 from pydantic import Field
 
-from reinmax_core.estimators.base import FromCosts
+from reinmax_core.estimators.base import ScoreFunction
 
 if TYPE_CHECKING:
-    from torch import Generator, Tensor
+    from torch import Tensor
 
-    from reinmax_core.estimators.base import Cost
+    from reinmax_core.gradients import Scored
 
 
 @final
-class Rloo(FromCosts):
+class Rloo(ScoreFunction):
     """`Reinforce` averaged over K draws of a row, the baseline of each being the mean cost of the others.
 
     Unbiased for every cost, which needs no derivative, and free of settings to tune. The cost is called
@@ -35,20 +35,7 @@ class Rloo(FromCosts):
     def evaluations(self) -> int:
         return self.samples
 
-    def expectation(
-        self,
-        logits: Tensor,
-        cost: Cost,
-        *,
-        dim: int = -1,
-        mask: Tensor | None = None,
-        generator: Generator | None = None,
-    ) -> Tensor:
-        from reinmax_core import categorical, gradients
-
-        rows = categorical.rows(logits, dim, mask)
-        scored = gradients.scored(rows.expand(self.samples, *rows.shape), generator)
-        values = cost(categorical.unrowed(scored.draws, rows, logits, dim))
-        # f_k - mean of f_j, j other than k  =  (f_k - mean f) K / (K - 1)
+    def surrogate(self, values: Tensor, scored: Scored) -> Tensor:
+        # f_k - mean of f_j over j other than k  =  (f_k - mean of f) K / (K - 1)
         advantage = (values - values.mean(0)).detach() * (self.samples / (self.samples - 1))
         return (values + advantage * scored.of(values)).mean(0)
