@@ -35,7 +35,7 @@ class Context:
         """Wakes a worker for a job that is safe in the store. Where that fails, the workers' sweep finds the job."""
         try:
             self.wake(job)
-        except Exception:  # noqa: BLE001  (the job is accepted, whatever becomes of the message)
+        except Exception:
             logger.warning("no worker could be woken for %s, which the next sweep finds", job.id, exc_info=True)
 
 

@@ -8,6 +8,7 @@ import socket
 import sys
 from contextlib import ExitStack
 from ipaddress import ip_address
+from typing import Final
 
 import uvicorn
 from fastapi import FastAPI
@@ -16,6 +17,8 @@ from service.app import create_app
 from service.guard import KeysMissing
 from service.waking import Bell
 from worker.embedded_server import EmbeddedServer, ServerNotStarted
+from worker.server_folder import StateFolderUnusable
+from worker.server_program import NoServerProgram
 from worker.settings import InvalidKeyFile, InvalidSettings, Settings
 
 GRACE_S = 3
@@ -26,6 +29,18 @@ BACKLOG = 2048
 
 class AddressTaken(Exception):
     """The API cannot listen where it should."""
+
+
+CONDITIONS: Final = (
+    AddressTaken,
+    InvalidKeyFile,
+    InvalidSettings,
+    KeysMissing,
+    NoServerProgram,
+    ServerNotStarted,
+    StateFolderUnusable,
+)
+"""Why the process cannot start; each message says what to do."""
 
 
 def listen(settings: Settings) -> socket.socket:
@@ -83,7 +98,7 @@ def main() -> None:
             listener = resources.enter_context(listen(settings))
             print(f"API at {url_of(listener)}, documentation at {url_of(listener)}/docs", flush=True)
             serve(app, listener, settings)
-    except (InvalidSettings, InvalidKeyFile, KeysMissing, AddressTaken, ServerNotStarted) as error:
+    except CONDITIONS as error:
         sys.exit(str(error))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from queue import SimpleQueue
 from threading import Thread
-from types import TracebackType
 from typing import Self, final
 
 from worker.jobs import Job
@@ -35,9 +34,7 @@ class Bell:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._waiting.put(None)
         self._thread.join(STOPPING_S)
 
