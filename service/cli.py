@@ -8,6 +8,7 @@ import sys
 import typer
 
 from service.commands import here, jobs, stack
+from service.commands.output import CommandFailed
 
 app = typer.Typer(
     name="reinmax",
@@ -44,7 +45,9 @@ def main() -> None:
     """Runs the command line; conditions that the user can put right end it with a sentence and exit code 1."""
     try:
         app()
-    except _expected() as error:
+    except Exception as error:
+        if not isinstance(error, _expected()):
+            raise
         _report(error)
         sys.exit(1)
 
@@ -57,10 +60,9 @@ def _report(error: Exception) -> None:
 
 
 def _expected() -> tuple[type[Exception], ...]:
-    # Evaluated only when something was raised, so that a command that works does not pay for the imports.
-    from service.address import AlreadyRunning
-    from service.endpoints import JobNotFinished
+    # Imported only when something was raised, so that a command that works does not pay for it.
     from service.errors import ServiceError
-    from worker.settings import InvalidSettings
+    from service.training import TrainingFailed, TrainingInterrupted
+    from worker.settings import InvalidKeyFile, InvalidSettings
 
-    return ServiceError, JobNotFinished, InvalidSettings, AlreadyRunning
+    return CommandFailed, ServiceError, TrainingFailed, TrainingInterrupted, InvalidKeyFile, InvalidSettings

@@ -29,11 +29,18 @@ SPARKS: Final = "▁▂▃▄▅▆▇█"
 SPARKLINE_WIDTH: Final = 40
 
 
-def job_table(jobs: Sequence[Job]) -> Table:
-    """A row a job, with a bar, rate and time left."""
-    table = _table("job", "what", "status", "progress")
-    for column in ("%", "steps/s", "left", "objective"):
-        table.add_column(column, justify="right", no_wrap=True)
+def job_list(jobs: Sequence[Job]) -> Table:
+    """A row a job, for looking things up."""
+    table = table_of("job", "what", "status", numbers=("steps", "objective", "created"))
+    for job in jobs:
+        steps, created = f"{job.progress.step} of {job.progress.steps}", f"{duration(_age_s(job.created_at))} ago"
+        table.add_row(job.id, title(job), Text(job.status, COLOURS[job.status]), steps, objective(job), created)
+    return table
+
+
+def job_board(jobs: Sequence[Job]) -> Table:
+    """A row a job, for watching: with a bar, rate and time left."""
+    table = table_of("what", "status", "progress", numbers=("%", "steps/s", "left", "objective"))
     for job in jobs:
         table.add_row(*_row(job))
     return table
@@ -70,9 +77,7 @@ def details(job: Job) -> Group:
 
 def curves_table(curves: Mapping[str, Curve]) -> Table:
     """A row a series: how it went, and where it stands."""
-    table = _table("series", "curve")
-    for column in ("points", "first", "least", "greatest", "last"):
-        table.add_column(column, justify="right")
+    table = table_of("series", "curve", numbers=("points", "first", "least", "greatest", "last"))
     for name, curve in curves.items():
         finite = [value for value in curve.value if value is not None]
         marks = (finite[0], min(finite), max(finite), finite[-1]) if finite else ()
@@ -82,10 +87,19 @@ def curves_table(curves: Mapping[str, Curve]) -> Table:
 
 def artifact_table(artifacts: Sequence[Artifact]) -> Table:
     """A row a file."""
-    table = _table("name", "sha256")
-    table.add_column("bytes", justify="right")
+    table = table_of("name", "sha256", numbers=("bytes",))
     for artifact in artifacts:
         table.add_row(artifact.name, artifact.sha256, f"{artifact.bytes:,}")
+    return table
+
+
+def table_of(*words: str, numbers: Sequence[str] = ()) -> Table:
+    """An empty table in the style of the house: columns of words, then columns of numbers."""
+    table = Table(box=None, pad_edge=False, header_style="bright_black")
+    for column in words:
+        table.add_column(column, no_wrap=True)
+    for column in numbers:
+        table.add_column(column, justify="right", no_wrap=True)
     return table
 
 
@@ -146,14 +160,7 @@ def _row(job: Job) -> tuple[RenderableType, ...]:
     bar = ProgressBar(total=progress.steps, completed=progress.step, width=BAR_WIDTH, complete_style=colour)
     left = duration(progress.eta_s) if progress.eta_s is not None and job.status == State.RUNNING else ""
     status = Text(job.status, colour)
-    return job.id, title(job), status, bar, f"{progress.percent:.0f}", _rate(job), left, objective(job)
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bright_black")
-    for column in columns:
-        table.add_column(column, no_wrap=True)
-    return table
+    return title(job), status, bar, f"{progress.percent:.0f}", _rate(job), left, objective(job)
 
 
 def _rate(job: Job, unit: str = "") -> str:
@@ -167,4 +174,8 @@ def _settings(fields: Mapping[str, object]) -> str:
 def _moment(moment: datetime | None) -> str:
     if moment is None:
         return ""
-    return f"{moment.astimezone():%Y-%m-%d %H:%M:%S}  ({duration((datetime.now(UTC) - moment).total_seconds())} ago)"
+    return f"{moment.astimezone():%Y-%m-%d %H:%M:%S}  ({duration(_age_s(moment))} ago)"
+
+
+def _age_s(moment: datetime) -> float:
+    return (datetime.now(UTC) - moment).total_seconds()

@@ -9,11 +9,13 @@ from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from typing import Final, Self
 
-from service.address import announced
+from service.address import AlreadyRunning, announced
 from service.client import Client
 from service.errors import ServiceError
-from service.process import Listener, StackProcess, stop
-from worker.embedded_server import EmbeddedServer
+from service.process import Listener, ProcessKeepsEnding, StackProcess, stop
+from worker.embedded_server import EmbeddedServer, ServerNotStarted
+from worker.server_folder import StateFolderUnusable
+from worker.server_program import NoServerProgram
 from worker.settings import Settings, load_api_keys
 
 PATIENCE_S: Final = 60.0
@@ -26,6 +28,17 @@ FAREWELL_S: Final = 10.0
 
 class NotReady(Exception):
     """The stack was started, but does not answer in time."""
+
+
+CONDITIONS: Final = (
+    AlreadyRunning,
+    NoServerProgram,
+    NotReady,
+    ProcessKeepsEnding,
+    ServerNotStarted,
+    StateFolderUnusable,
+)
+"""Why a stack may not come up or go on; each message says what to do."""
 
 
 class LocalStack:
@@ -77,10 +90,10 @@ class LocalStack:
             redis_url = self._settings.redis_url or self._server(resources)
             port = self._settings.port or free_port(self._settings.host)
             self._settings = self._settings.model_copy(update={"redis_url": redis_url, "port": port})
-            self._start(resources)
-            self._wait()
             if self._announce:
                 resources.enter_context(announced(self.url, self._settings.state_dir))
+            self._start(resources)
+            self._wait()
             self._resources = resources.pop_all()
         return self
 

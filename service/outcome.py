@@ -12,7 +12,7 @@ from rich.text import Text
 
 from reinmax_core.tasks.polynomial import Polynomial
 from service.answers import Curve
-from service.display import duration, title
+from service.display import duration, table_of, title
 from service.figure import Panel
 from worker.jobs import Job, State
 
@@ -83,10 +83,7 @@ class Outcome:
 def _table(jobs: Sequence[Job]) -> Table:
     """An estimator a row and an exponent a column."""
     exponents = sorted({_exponent(job) for job in jobs})
-    table = Table(box=None, pad_edge=False, header_style="bright_black")
-    table.add_column("estimator")
-    for exponent in exponents:
-        table.add_column(f"p = {exponent:g}", justify="right")
+    table = table_of("estimator", numbers=[f"p = {exponent:g}" for exponent in exponents])
     cells = {(job.spec.estimator.name, _exponent(job)): _cell(job) for job in jobs}
     for estimator in dict.fromkeys(name for name, _ in cells):
         table.add_row(estimator, *(cells.get((estimator, exponent), Text("–")) for exponent in exponents))

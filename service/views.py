@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.text import Text
 
-from service.display import ORDER, job_table, line, summary
+from service.display import ORDER, job_board, line, summary
 from worker.jobs import TERMINAL, Job, State
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class LiveTable(View):
     def show(self, jobs: Sequence[Job]) -> None:
         rows = sorted(jobs, key=lambda job: (ORDER.index(job.status), job.id))
         visible = rows[: max(1, self._console.height - LINES_BESIDE_THE_ROWS)]
-        self._live.update(Group(job_table(visible), Text(), Text(summary(jobs), "bold")), refresh=True)
+        self._live.update(Group(job_board(visible), Text(), Text(summary(jobs), "bold")), refresh=True)
 
     def __exit__(self, *error: object) -> None:
         self._live.stop()
@@ -106,7 +106,7 @@ class Lines(View):
         for job in jobs:
             if self._states.get(job.id) != job.status:
                 self._states[job.id] = job.status
-                self._console.print(line(job))
+                self._console.print(line(job), soft_wrap=True)
         if time.monotonic() - self._last_summary >= self._interval_s:
             self._last_summary = time.monotonic()
             self._console.print(summary(jobs))

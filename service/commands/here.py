@@ -61,7 +61,7 @@ def doctor(as_json: AsJson = False) -> None:
     if as_json:
         print_json(report)
     else:
-        console().print(_findings(report), _settings(report), sep="\n\n")
+        console().print(_findings(report), Text(), _settings(report))
     if not report.is_fit:
         raise typer.Exit(1)
 
@@ -79,23 +79,23 @@ def _validated(spec: dict[str, object]) -> RunSpec:
 
 
 def _findings(report: Report) -> Table:
-    from rich.table import Table
+    from service.display import table_of
 
-    table = Table(box=None, pad_edge=False, header_style="bright_black")
-    for column in ("", "what", "finding", "remedy"):
-        table.add_column(column, overflow="fold")
-    marks = {"ok": "[green]✓", "note": "[yellow]–", "problem": "[red]✗"}
+    table, marks = table_of("", "what"), {"ok": "[green]✓", "note": "[yellow]–", "problem": "[red]✗"}
+    table.add_column("finding", overflow="fold")
     for finding in report.findings:
-        table.add_row(marks[finding.grade], finding.subject, finding.finding, finding.remedy)
+        table.add_row(marks[finding.grade], finding.subject, finding.finding)
+        if finding.remedy:
+            table.add_row("", "", f"[bright_black]→ {finding.remedy}")
     return table
 
 
 def _settings(report: Report) -> Table:
-    from rich.table import Table
+    from service.display import table_of
 
-    table = Table(box=None, pad_edge=False, header_style="bright_black")
-    for column in ("variable", "value", "from", "meaning"):
-        table.add_column(column, overflow="fold")
+    table = table_of("variable")
+    table.add_column("value", overflow="fold")
+    table.add_column("from")
     for setting in report.settings:
-        table.add_row(setting.variable, setting.value, setting.source, setting.description)
+        table.add_row(setting.variable, setting.value, setting.source)
     return table

@@ -91,7 +91,7 @@ def list_jobs(
     """List jobs, newest first."""
     from itertools import islice
 
-    from service.display import job_table
+    from service.display import job_list
     from service.endpoints import JobFilter
 
     filters: JobFilter = {"status": status, "task": task, "estimator": estimator, "labels": labels_of(label) or {}}
@@ -100,7 +100,7 @@ def list_jobs(
     if as_json:
         print_json_array(jobs)
     else:
-        console().print(job_table(jobs))
+        console().print(job_list(jobs))
 
 
 def show(job: JobId, as_json: AsJson = False) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from service.commands.options import AsJson
-from service.commands.output import console
+from service.commands.output import CommandFailed, console, log_as_json
 
 if TYPE_CHECKING:
     from service.local import LocalStack
@@ -33,7 +35,7 @@ def up(
     if "port" not in settings.model_fields_set:
         settings = settings.model_copy(update={"port": free_port(settings.host, settings.port)})
     listener = _json_lines if as_json else _coloured_lines()
-    with end_requested() as end, LocalStack(settings, listener, workers=workers, announce=True) as stack:
+    with _explained(), end_requested() as end, LocalStack(settings, listener, workers=workers, announce=True) as stack:
         _greet(stack, as_json)
         stack.run_until(end)
 
@@ -42,14 +44,23 @@ def api(as_json: AsJson = False) -> None:
     """Run the API alone, as in a container."""
     from service.server import main
 
+    if as_json:
+        log_as_json()
     main()
 
 
-def worker(as_json: AsJson = False) -> None:
+def worker(
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; by default a GPU where there is one.")] = None,
+    gpu: Annotated[int, typer.Option(min=0, help="Which GPU, as nvidia-smi counts.")] = 0,
+    as_json: AsJson = False,
+) -> None:
     """Run a worker alone, as on a GPU machine."""
-    from worker.__main__ import main
+    from worker.process import main
 
-    main()
+    if as_json:
+        log_as_json()
+    device_argument = ["--device", device] if device else []
+    raise typer.Exit(main([*device_argument, "--gpu", str(gpu)]))
 
 
 def demo(
@@ -60,8 +71,21 @@ def demo(
     """Train real jobs over HTTP on this machine, print a table, save a plot; about two minutes."""
     from service.demo import run
 
-    if not run(to, workers=workers, as_json=as_json):
+    with _explained():
+        is_good = run(to, workers=workers, as_json=as_json)
+    if not is_good:
         raise typer.Exit(1)
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Ends the command with a sentence where the stack does not come up or break down."""
+    from service.local import CONDITIONS
+
+    try:
+        yield
+    except CONDITIONS as error:
+        raise CommandFailed(str(error)) from error
 
 
 def _greet(stack: LocalStack, as_json: bool) -> None:
@@ -84,7 +108,7 @@ def _coloured_lines() -> Listener:
 
     def show(name: str, line: str) -> None:
         colour = colours.setdefault(name, COLOURS[len(colours) % len(COLOURS)])
-        screen.print(Text.assemble((f"{name:>8} │ ", colour), Text.from_ansi(line)))
+        screen.print(Text.assemble((f"{name:>8} │ ", colour), Text.from_ansi(line)), soft_wrap=True)
 
     return show
 
