@@ -1,0 +1,95 @@
+"""What exists, as the API lists it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from reinmax_core.data.base import DataSet
+from reinmax_core.estimators.base import Estimator
+from reinmax_core.tasks.base import Task
+from reinmax_core.value import discover
+from tests.service.processes import running_api
+from tests.worker.samples import worker
+from worker.store import JobStore
+
+
+def test_every_estimator_is_listed_with_source_and_bounds(http: httpx.Client) -> None:
+    entries = {entry["name"]: entry for entry in http.get("/v1/estimators").json()["data"]}
+    assert list(entries) == list(discover(Estimator))
+    for entry in entries.values():
+        assert entry["summary"]
+        assert "http" in entry["source"] or "arXiv" in entry["source"]
+    tau = entries["reinmax"]["json_schema"]["properties"]["tau"]
+    assert (tau["default"], tau["minimum"]) == (1.0, 1)
+    assert entries["reinmax"]["pathwise"]
+    assert not entries["rloo"]["pathwise"]
+
+
+def test_every_task_is_listed_with_what_is_recommended(http: httpx.Client) -> None:
+    entries = {entry["name"]: entry for entry in http.get("/v1/tasks").json()["data"]}
+    assert list(entries) == list(discover(Task))
+    vae = entries["categorical_vae"]
+    assert vae["datasets"] == ["mnist"]
+    assert vae["needs_pathwise"] is False
+    assert set(vae["recommended"]) == set(discover(Estimator))
+    assert vae["recommended"]["reinmax"]["lr"] > 0
+    assert vae["source"]
+
+
+def test_every_data_set_is_listed_with_its_checksums(http: httpx.Client) -> None:
+    entries = {entry["name"]: entry for entry in http.get("/v1/datasets").json()["data"]}
+    assert list(entries) == list(discover(DataSet))
+    for entry in entries.values():
+        assert all(len(file["sha256"]) == 64 for file in entry["files"])
+        assert entry["licence"]
+        assert entry["availability"]["available"] == (entry["availability"]["reason"] is None)
+
+
+def test_a_data_set_is_available_once_its_files_are_there(redis_url: str, tmp_path: Path) -> None:
+    files = discover(DataSet)["mnist"]().files
+    with running_api(tmp_path / "state", redis_url=redis_url, data_dir=str(tmp_path / "data")) as url:
+        missing = _mnist(url)
+        assert not missing["available"]
+        assert missing["missing"] == [file.name for file in files]
+        assert "REINMAX_DATA_MIRROR" in missing["reason"]
+        for file in files:
+            path = tmp_path / "data" / file.name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("wb") as sparse:
+                sparse.truncate(file.bytes)
+        assert _mnist(url)["available"]
+
+
+def _mnist(url: str) -> dict[str, Any]:
+    entries = httpx.get(f"{url}/v1/datasets", timeout=30).json()["data"]
+    found: dict[str, Any] = next(entry["availability"] for entry in entries if entry["name"] == "mnist")
+    return found
+
+
+def test_live_workers_are_listed(http: httpx.Client, store: JobStore) -> None:
+    assert http.get("/v1/workers").json() == {"data": []}
+    store.register(worker("gpu-1"), 60.0)
+    (entry,) = http.get("/v1/workers").json()["data"]
+    assert (entry["name"], entry["device"]) == ("gpu-1", "cpu")
+    assert 0 <= entry["heartbeat_age_s"] < 10
+
+
+def test_prometheus_counts_jobs_workers_and_requests(http: httpx.Client, store: JobStore, submit: Callable[..., str]) -> None:
+    store.cancel(submit(seed=1))
+    submit(seed=2)
+    store.register(worker(), 60.0)
+    http.get("/somewhere/else")
+    text = http.get("/metrics").text
+    for line in (
+        'reinmax_jobs{status="queued"} 1.0',
+        'reinmax_jobs{status="cancelled"} 1.0',
+        'reinmax_workers{busy="false",device="cpu"} 1.0',
+        "reinmax_store_up 1.0",
+    ):
+        assert line in text
+    assert 'reinmax_http_requests_total{method="POST",route="/v1/jobs",status="202"}' in text
+    assert 'route="/somewhere' not in text
