@@ -62,8 +62,9 @@ def readable() -> bool:
 def distinct(by_class: Tensor) -> Tensor:
     """The rows without the repetitions that `expand` made: axes of stride 0 are cut to length 1.
 
-    First derivatives never pass through here. Second derivatives do, and reach a repeated row as one sum
-    at its first copy, which is the same once the repetitions are added up.
+    A derivative that passes through here reaches a repeated row as one sum at its first copy, which is the
+    same once the repetitions are added up. Only second derivatives of draws do; what takes first ones
+    through its probabilities makes the rows contiguous before.
     """
     if readable():
         for axis, stride in enumerate(by_class.stride()[:-1]):

@@ -11,6 +11,7 @@ derivatives are those of the estimate at that draw.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -100,8 +101,8 @@ class Scored:
         Raises:
             ValueError: the shape of `values` is no leading part of that of the draws.
         """
-        categorical.beneath(values.shape, self.draws.shape)
-        return self.score.reshape(*values.shape, -1).sum(-1)
+        latents = math.prod(categorical.beneath(values.shape, self.draws.shape))
+        return self.score.reshape(*values.shape, latents).sum(-1)
 
 
 def _apply(function: type[Function], *arguments: Tensor | float) -> Tensor:

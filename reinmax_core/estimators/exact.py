@@ -53,8 +53,9 @@ class Exact(FromCosts):
         from reinmax_core import categorical, enumeration
 
         del generator
-        rows = categorical.rows(logits, dim, mask)
-        probs = categorical.probabilities(rows).expand(rows.shape)
+        # Repeated rows are written out: the gradient passes through the probabilities of each.
+        rows = categorical.rows(logits, dim, mask).contiguous()
+        probs = categorical.probabilities(rows)
         function = cost.each if isinstance(cost, Separable) else cost
 
         def values(draws: Tensor) -> Tensor:

@@ -33,9 +33,13 @@ class GumbelRao(Pathwise):
     """K, relaxed draws to average over."""
 
     def draw(self, logits: Tensor, generator: Generator | None) -> Tensor:
+        import torch
+
         from reinmax_core import categorical, conditional, gradients
 
         probs = categorical.probabilities(logits)
         drawn = categorical.draw(probs, logits.shape, generator)
+        if not torch.is_grad_enabled():
+            return categorical.one_hot(drawn, logits.shape[-1], logits.dtype)
         relaxed = conditional.moments(probs, drawn, self.tau, self.samples, generator)
         return gradients.averaged(logits, drawn, relaxed, self.tau)
