@@ -66,11 +66,12 @@ def with_reason(job: Job, workers: Iterable[WorkerRecord]) -> Job:
 
 
 def _no_worker(needed: Hardware, workers: Iterable[WorkerRecord]) -> Reason:
-    offers = "; ".join(sorted({worker.offer for worker in workers})) or "no worker is alive"
+    offers = "; ".join(sorted({worker.offer for worker in workers}))
+    finding = f"the workers that are alive have {offers}" if offers else "no worker is alive"
     return Reason(
         code="no_worker",
-        message=f"the job needs {needed.sentence}, but what there is: {offers}. "
-        f"Start a worker on such a machine, and the job will run; or cancel it and ask for other hardware",
+        message=f"the job waits for {needed.sentence}, but {finding}. Start a worker on a machine that fits, "
+        f"with `python -m worker`, and the job will run; or cancel it and ask for other hardware",
     )
 
 

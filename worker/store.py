@@ -256,6 +256,10 @@ class JobStore:
         epoch = self.keyspace.run("claim", job_id, worker.name, _milliseconds(lease_s), worker.job_memory_gb)
         return None if epoch is None else self._claimed(job_id, epoch)
 
+    def attempt(self, job_id: str, epoch: int) -> Attempt:
+        """The attempt of that number, for the process that carries it out."""
+        return Attempt(self.keyspace, job_id, epoch)
+
     def reap(self) -> tuple[Job, ...]:
         """Ends the attempts whose lease has run out. Returns the jobs that wait again, for which to wake a worker."""
         waiting = Reason(code="worker_lost", message=f"{LOST.message}; the next worker continues")
@@ -280,7 +284,7 @@ class JobStore:
         self.keyspace.run("unregister", worker_name)
 
     def _claimed(self, job_id: str, epoch: int) -> Claim:
-        attempt = Attempt(self.keyspace, job_id, epoch)
+        attempt = self.attempt(job_id, epoch)
         return Claim(self.get(job_id), attempt, attempt.checkpoints())
 
     def _read(self, job_ids: Sequence[str]) -> tuple[Job, ...]:

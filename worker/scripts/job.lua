@@ -62,7 +62,7 @@ end
 
 local function finish(job, status, reason)
   redis.call('ZREM', key('leases'), job)
-  redis.call('HDEL', record(job), 'cancel')
+  redis.call('HDEL', record(job), 'cancel', 'reported')
   set(job, 'finished', now)
   enter(job, status, reason)
 end

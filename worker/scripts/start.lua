@@ -22,7 +22,7 @@ until #entries == 0
 if rewound then
   tell(id, 'rewind', step)
 end
-set(id, 'progress', progress, 'metrics', latest, 'environment', environment)
+set(id, 'reported', step, 'progress', progress, 'metrics', latest, 'environment', environment)
 local reason = get(id, 'cancel') and get(id, 'reason') or ''
 enter(id, 'running', reason)
 return 1

@@ -1,0 +1,75 @@
+"""What passes between a worker and its training process: what to do, and what came of it. As lines of JSON."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from reinmax_core.run import RunSpec
+from worker.attempt import Checkpoint
+from worker.jobs import Artifact, Cause, Failure, JobProgress, Result
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+
+class Places(_Message):
+    """Where a training process reads and writes."""
+
+    redis_url: str
+    """With its password, which is why an assignment goes through a pipe."""
+    artifacts_url: str
+    data_dir: Path
+    data_mirror: tuple[str, ...]
+
+
+class Assignment(_Message):
+    """One attempt, for a training process."""
+
+    job_id: str
+    epoch: int
+    spec: RunSpec
+    device: Literal["cpu", "cuda"]
+    device_name: str
+    """Model of the processor or GPU."""
+    checkpoints: tuple[Checkpoint, ...]
+    """Where to continue, newest first; an older one if the newest is damaged."""
+    checkpoint_interval_s: float
+    places: Places
+
+
+class Succeeded(_Message):
+    """The run is complete and its artefacts are written."""
+
+    kind: Literal["succeeded"] = "succeeded"
+    result: Result
+    artifacts: tuple[Artifact, ...]
+    progress: JobProgress
+
+
+class Failed(_Message):
+    """The run raised."""
+
+    kind: Literal["failed"] = "failed"
+    cause: Cause
+    failure: Failure
+
+
+class Stopped(_Message):
+    """The run was asked to end, and did, with a checkpoint if it had made a step."""
+
+    kind: Literal["stopped"] = "stopped"
+
+
+class FencedOff(_Message):
+    """The run has ended because the job is another attempt's."""
+
+    kind: Literal["fenced"] = "fenced"
+
+
+Outcome: TypeAlias = Succeeded | Failed | Stopped | FencedOff
+
+outcomes: TypeAdapter[Outcome] = TypeAdapter(Annotated[Outcome, Field(discriminator="kind")])

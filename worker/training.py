@@ -1,0 +1,160 @@
+"""One attempt inside the training process: drive the trainer, report, save, and write the artefacts."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from platform import python_version
+from typing import Protocol
+
+import torch
+
+from reinmax_core import checkpoint
+from reinmax_core.data.base import DataSource
+from reinmax_core.run import RunSpec
+from reinmax_core.trainer import Trainer
+from worker.artifacts import ArtifactStore
+from worker.assignment import Assignment, Outcome, Stopped, Succeeded
+from worker.jobs import Best, Environment, Result
+from worker.keyspace import StoreUnavailable
+from worker.reporter import INTERVAL_S, Reporter
+from worker.saver import Saver
+from worker.series import SeriesByName, encode
+from worker.store import JobStore
+
+
+class Stop(Protocol):
+    """What the worker wants."""
+
+    requested: bool
+    """Whether the run is to end with a checkpoint."""
+    is_training: bool
+    """Set once there is something to save."""
+
+
+def get_ready() -> None:
+    """Runs the slow first time of everything that does not depend on the job."""
+    _revision()
+    spec = RunSpec.model_validate({"task": {"name": "polynomial", "latents": 2}, "estimator": "reinmax", "steps": 2})
+    trainer = Trainer(spec)
+    for _ in trainer:
+        checkpoint.restore(trainer, checkpoint.encode(trainer))
+
+
+class Training:
+    """An attempt, from its assignment to its outcome."""
+
+    def __init__(self, assignment: Assignment) -> None:
+        places = assignment.places
+        self._assignment = assignment
+        self._store = JobStore.connect(places.redis_url)
+        self._attempt = self._store.attempt(assignment.job_id, assignment.epoch)
+        self._saver = Saver(self._attempt, ArtifactStore(places.artifacts_url), assignment.checkpoint_interval_s)
+        self._source = DataSource(directory=places.data_dir, mirrors=places.data_mirror)
+
+    def run(self, stop: Stop) -> Outcome:
+        """Trains to the end, or to the step at which the worker wants it to stop.
+
+        Raises:
+            Fenced: the job is another attempt's.
+            Diverged: a loss is not finite.
+            DataUnavailable: a data set is not to be had.
+            ArtifactStoreUnavailable: nothing can be saved.
+        """
+        trainer = self._trainer()
+        reporter = Reporter(self._attempt, trainer)
+        self._start(trainer, reporter)
+        stop.is_training = True
+        for progress in trainer:
+            reporter.note(progress)
+            if stop.requested or self._saver.is_due:
+                self._save(trainer, reporter)
+            if stop.requested and trainer.step < trainer.spec.steps:
+                print(f"stopped at step {trainer.step}")
+                return Stopped()
+        return self._succeeded(trainer, reporter)
+
+    def _trainer(self) -> Trainer:
+        assignment, spec = self._assignment, self._assignment.spec
+        print(f"{spec.task.name} with {spec.estimator.name} on {assignment.device_name}: {spec.steps} steps")
+        trainer = Trainer(spec, device=assignment.device, source=self._source)
+        self._saver.restore(trainer, assignment.checkpoints)
+        return trainer
+
+    def _start(self, trainer: Trainer, reporter: Reporter) -> None:
+        environment = self._environment(trainer.spec)
+        while True:
+            try:
+                return self._attempt.start(reporter.progress(), trainer.final, environment)
+            except StoreUnavailable:
+                time.sleep(INTERVAL_S)
+
+    def _save(self, trainer: Trainer, reporter: Reporter) -> None:
+        """Saves after all points up to this step are told, so that a resumed run tells none twice."""
+        reporter.flush()
+        try:
+            self._saver.save(trainer)
+        except StoreUnavailable as error:
+            print(f"no checkpoint at step {trainer.step}: {error}")
+
+    def _succeeded(self, trainer: Trainer, reporter: Reporter) -> Succeeded:
+        reporter.flush()
+        result = _result(trainer)
+        artifacts = self._saver.put(
+            {
+                checkpoint.MODEL: checkpoint.encode(trainer)[checkpoint.MODEL],
+                "result.json": result.model_dump_json(indent=2).encode(),
+                "metrics.json": _json_of(self._series()),
+                "spec.json": trainer.spec.model_dump_json(indent=2).encode(),
+            }
+        )
+        print(f"done in {trainer.wall_time_s:.1f} s of training: {json.dumps(trainer.final)}")
+        return Succeeded(result=result, artifacts=artifacts, progress=reporter.progress())
+
+    def _series(self) -> SeriesByName:
+        while True:
+            try:
+                return self._store.metrics(self._assignment.job_id)
+            except StoreUnavailable:
+                time.sleep(INTERVAL_S)
+
+    def _environment(self, spec: RunSpec) -> Environment:
+        digests = (data_set.digests() for data_set in spec.task.datasets())
+        return Environment(
+            versions=_versions(),
+            device=f"{self._assignment.device} ({self._assignment.device_name})",
+            threads=torch.get_num_threads(),
+            revision=_revision(),
+            data={name: digest for known in digests for name, digest in known.items()},
+            deterministic=self._assignment.device == "cpu",
+        )
+
+
+def _result(trainer: Trainer) -> Result:
+    best = Best(**trainer.best) if trainer.best else None
+    return Result(metrics=trainer.final, best=best, wall_time_s=round(trainer.wall_time_s, 3))
+
+
+def _json_of(series: SeriesByName) -> bytes:
+    return f'{{"series":{encode(series)}}}'.encode()
+
+
+def _versions() -> dict[str, str]:
+    return {"python": python_version()} | {name: version(name) for name in ("torch", "numpy", "reinmax-service")}
+
+
+@cache
+def _revision() -> str | None:
+    """The git revision of the code, where it runs from a checkout."""
+    checkout = Path(__file__).parents[1]
+    command = ("git", "-C", str(checkout), "rev-parse", "HEAD")
+    if not (checkout / ".git").exists():
+        return None
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
