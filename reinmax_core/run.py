@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Self
 
-from pydantic import Field, TypeAdapter, ValidationError, model_validator
-from pydantic.json_schema import JsonDict
-from pydantic_core import PydanticCustomError
+from pydantic import Field, GetJsonSchemaHandler, TypeAdapter, ValidationError, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError
 
 from reinmax_core.estimators.base import Estimator
 from reinmax_core.optimizers import OPTIMIZERS, Adam, Optimizer
@@ -18,6 +18,13 @@ from reinmax_core.value import Value, discover, name_of, one_of, one_of_classes
 LARGEST_EXACT_JSON_INTEGER = 2**53 - 1
 LOG_POINTS = 500
 EVALUATIONS = 10
+
+TAU_SCHEMA: JsonSchemaValue = {
+    "anyOf": [{"type": "number", "exclusiveMinimum": 0, "maximum": 1000}, {"type": "null"}],
+    "default": None,
+    "title": "Tau",
+    "description": "Short for the estimator's `tau`, its temperature.",
+}
 
 _task: TypeAdapter[Task] = TypeAdapter(one_of(Task))
 
@@ -34,18 +41,7 @@ class Progress:
     """Series that got a value at this step: losses as means since the last one, evaluations as they are."""
 
 
-def _show_tau(schema: JsonDict) -> None:
-    properties = schema.get("properties")
-    if isinstance(properties, dict):
-        properties["tau"] = {
-            "anyOf": [{"type": "number"}, {"type": "null"}],
-            "default": None,
-            "title": "Tau",
-            "description": "Short for the estimator's `tau`, its temperature.",
-        }
-
-
-class RunSpec(Value, json_schema_extra=_show_tau):
+class RunSpec(Value):
     """A training run: task, estimator, optimiser, budget and seed.
 
     Written short, `{"task": "categorical_vae", "estimator": "reinmax", "tau": 1.3}`, or in full. Whatever
@@ -73,7 +69,7 @@ class RunSpec(Value, json_schema_extra=_show_tau):
     evaluate_every: int = Field(
         ge=1,
         le=10**9,
-        description=f"Steps between two evaluations, besides the one at the end; by default the steps over {EVALUATIONS}.",
+        description=f"Steps between evaluations, besides the one at the end; by default the steps over {EVALUATIONS}.",
     )
 
     @model_validator(mode="before")
@@ -83,6 +79,16 @@ class RunSpec(Value, json_schema_extra=_show_tau):
         if not isinstance(settings, Mapping):
             return settings
         return _with_intervals(_with_recommendations(_with_tau(dict(settings))))
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """As a spec may be written: with `tau` at the top, and without what is filled in."""
+        schema = handler(core_schema)
+        if handler.mode == "validation":
+            written = handler.resolve_ref_schema(schema)
+            written["required"] = ["task", "estimator"]
+            written["properties"]["tau"] = TAU_SCHEMA
+        return schema
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -97,9 +103,8 @@ def _with_tau(settings: dict[str, Any]) -> dict[str, Any]:
     if tau is None or not isinstance(estimator, Mapping):
         return settings
     if "tau" in estimator and estimator["tau"] != tau:
-        raise _mistake(
-            "tau", "tau is {tau} but the estimator's tau is {other}; give one of the two", tau=tau, other=estimator["tau"]
-        )
+        message = "tau is {tau} but the estimator's tau is {other}; give one of the two"
+        raise _mistake("tau", message, tau=tau, other=estimator["tau"])
     if estimator.get("name") in discover(Estimator) and not _has_tau(estimator["name"]):
         raise _mistake("tau", "estimator '{name}' has no temperature; leave tau out", name=estimator["name"])
     return settings | {"estimator": {**estimator, "tau": tau}}
@@ -127,7 +132,7 @@ def _published_optimizer(optimizer: object, published: Recommendation) -> object
         optimizer = {}
     if not isinstance(optimizer, Mapping):
         return optimizer
-    known = {"name": published.optimizer or name_of(Adam)}
+    known: dict[str, object] = {"name": published.optimizer or name_of(Adam)}
     if published.lr is not None and optimizer.get("name", published.optimizer) == published.optimizer:
         known["lr"] = published.lr
     return known | dict(optimizer)
@@ -152,7 +157,7 @@ def _has_tau(estimator: str) -> bool:
 
 def _mistake(pointer: str, message: str, **found: object) -> PydanticCustomError:
     """An error about one field, found before the fields are validated; `pointer` says which."""
-    return PydanticCustomError("inconsistent", message, {"pointer": pointer, **found})  # type: ignore[arg-type]
+    return PydanticCustomError("inconsistent", message, {"pointer": pointer, **found})
 
 
 __all__ = ["Optimizer", "Progress", "RunSpec"]

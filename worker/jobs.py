@@ -150,7 +150,9 @@ class Best(_Record):
     metric: str
     """The task's objective."""
     step: int
+    """Optimiser steps done at that evaluation."""
     value: float
+    """The best value."""
 
 
 class Result(_Record):
@@ -194,8 +196,11 @@ class Artifact(_Record):
     """A file that a job left."""
 
     name: str
+    """Its name, unique among the files of the job."""
     bytes: int
+    """Its size."""
     sha256: str
+    """Its checksum, in hexadecimal."""
 
 
 class Job(_Record):
@@ -204,14 +209,19 @@ class Job(_Record):
     id: str
     """`job_` and a UUID of version 7, so that ids sort by time of submission."""
     status: State
+    """Where the job stands."""
     status_reason: Reason | None = None
     """Why the job is in this state, where the state alone does not say."""
     spec: RunSpec
     """The run, every default filled in."""
     name: str | None = None
+    """The name that its submitter gave it."""
     labels: dict[str, str] = Field(default_factory=dict)
+    """Key-value pairs to find it by."""
     priority: int = 0
+    """Jobs of higher priority start first on the same queue."""
     hardware: Hardware
+    """What it needs of the machine it runs on."""
     queue: str
     """The queue that it waits on or was taken from, by its hardware: `any`, `cpu` or `cuda`."""
     queue_position: int | None = None
@@ -219,19 +229,27 @@ class Job(_Record):
     attempt: int = 0
     """Attempts begun, not counting those that a worker handed back unharmed."""
     max_attempts: int
+    """Attempts before it fails for good."""
     timeout_s: float | None = None
+    """Seconds an attempt may run; null for any time."""
     worker: str | None = None
     """The worker that has it, or had it last."""
     progress: JobProgress
+    """How far it is."""
     metrics: dict[str, float] = Field(default_factory=dict)
     """Latest value of every series."""
     result: Result | None = None
+    """What it came to, once it has succeeded."""
     error: Failure | None = None
+    """What went wrong, if it has failed."""
     environment: Environment | None = None
+    """What is needed to repeat it, once it has started."""
     created_at: datetime
+    """Time of submission."""
     started_at: datetime | None = None
     """Start of the first attempt."""
     finished_at: datetime | None = None
+    """When it succeeded, failed or was cancelled."""
     epoch: int = Field(default=0, exclude=True)
     version: int = Field(default=0, exclude=True)
 
@@ -247,7 +265,9 @@ class WorkerRecord(_Record):
     """A live worker and the machine it is on."""
 
     name: str
+    """Its name, unique among the workers that are alive."""
     device: Literal["cpu", "cuda"]
+    """What it trains on."""
     queues: tuple[str, ...]
     """The queues it takes jobs from."""
     hardware: str
@@ -261,9 +281,11 @@ class WorkerRecord(_Record):
     load: float
     """Load average of the machine over the last minute."""
     memory_used_gb: float
+    """Memory of the machine in use, by whatever program, in GB."""
     job: str | None = None
     """The job that it is running."""
     started_at: datetime
+    """When it came to life."""
     heartbeat_age_s: float = 0.0
     """Seconds since it was last heard of."""
     version: str

@@ -109,15 +109,20 @@ class Citation(Value):
     """Whom to name when results on a data set are published."""
 
     authors: str
+    """Names of the authors, as published."""
     title: str
+    """Title of the publication."""
     year: int
+    """Year of publication."""
     link: str
+    """Where it is to be read."""
 
 
 class Availability(Value):
     """Whether the files of a data set lie on this machine, as their names and sizes tell."""
 
     available: bool
+    """Whether all files are there in full size."""
     missing: tuple[str, ...] = ()
     """Names of the files that are not there in full size."""
 

@@ -18,8 +18,11 @@ class Recommendation(Value):
     """Settings that a published table gives for one estimator on one task; None where it says nothing."""
 
     tau: float | None = None
+    """The estimator's temperature."""
     optimizer: str | None = None
+    """Name of the optimiser."""
     lr: float | None = None
+    """Its learning rate."""
 
 
 class Batches(Protocol):

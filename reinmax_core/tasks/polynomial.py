@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -28,7 +28,7 @@ class Polynomial(Task):
     name: Literal["polynomial"] = "polynomial"
     latents: int = Field(default=128, ge=1, le=10**6, description="L, the number of binary variables.")
     p: float = Field(default=2.0, ge=1, le=16, description="The exponent.")
-    c: float | Literal["linear"] = Field(
+    c: Annotated[float, Field(ge=-100, le=100)] | Literal["linear"] = Field(
         default=0.45, description="The target of every variable, or 'linear' for c_l = (l - 0.5) / L, l = 1 to L."
     )
     batch: int = Field(default=64, ge=1, le=10**6, description="Cost evaluations a step.")

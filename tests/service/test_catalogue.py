@@ -78,7 +78,9 @@ def test_live_workers_are_listed(http: httpx.Client, store: JobStore) -> None:
     assert 0 <= entry["heartbeat_age_s"] < 10
 
 
-def test_prometheus_counts_jobs_workers_and_requests(http: httpx.Client, store: JobStore, submit: Callable[..., str]) -> None:
+def test_prometheus_counts_jobs_workers_and_requests(
+    http: httpx.Client, store: JobStore, submit: Callable[..., str]
+) -> None:
     store.cancel(submit(seed=1))
     submit(seed=2)
     store.register(worker(), 60.0)

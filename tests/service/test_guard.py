@@ -61,7 +61,12 @@ def test_probes_and_pages_need_no_key(guarded_url: str, path: str) -> None:
 
 @pytest.mark.parametrize(
     "headers",
-    [{"Origin": "https://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}, {"Origin": "http://localhost:1"}],
+    [
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Origin": "http://localhost:1"},
+    ],
 )
 def test_changes_from_pages_of_other_sites_are_refused(http: httpx.Client, headers: dict[str, str]) -> None:
     for method, path in (("POST", "/v1/jobs"), ("POST", "/v1/jobs/job_x/cancel"), ("DELETE", "/v1/jobs/job_x")):

@@ -58,6 +58,14 @@ def test_every_field_is_described(document: dict[str, Any]) -> None:
     assert undescribed == []
 
 
+def test_a_submission_needs_no_more_than_task_and_estimator(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    assert schemas["Submission"]["required"] == ["task", "estimator"]
+    assert "tau" in schemas["Submission"]["properties"]
+    assert {"steps", "log_every"} <= set(schemas["RunSpec"]["required"])
+    assert "tau" not in schemas["RunSpec"]["properties"]
+
+
 def test_every_number_that_a_request_may_hold_is_bounded(document: dict[str, Any]) -> None:
     (body,) = (operation["requestBody"] for name, operation in operations(document) if name == "post /v1/jobs")
     schemas = document["components"]["schemas"]

@@ -53,7 +53,9 @@ class TestMetrics:
         assert series["expected_loss"] == {"step": [500, 1000], "value": [0.5, 0.25]}
         assert series["loss"]["step"] == list(range(1, 1001))
 
-    @pytest.mark.parametrize("query", ["series=expected_loss", "series=expected_loss,other", "series=a&series=expected_loss"])
+    @pytest.mark.parametrize(
+        "query", ["series=expected_loss", "series=expected_loss,other", "series=a&series=expected_loss"]
+    )
     def test_series_are_chosen_by_name(self, http: httpx.Client, trained: str, query: str) -> None:
         assert list(http.get(f"/v1/jobs/{trained}/metrics?{query}").json()["series"]) == ["expected_loss"]
 
