@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping
 from contextlib import ExitStack, suppress
 from typing import Final, Self
 
@@ -124,17 +125,18 @@ class LocalStack:
 
     def _start(self, resources: ExitStack) -> None:
         """Starts API and workers, so that they are stopped in the opposite order, the workers all at once."""
+        self._launch({"api": ()}, "service.server", API_GRACE_S, resources)
         names = ["worker"] if self._workers == 1 else [f"worker {number}" for number in range(1, self._workers + 1)]
-        self._launch(("api",), "service.server", API_GRACE_S, resources)
-        self._launch(names, "worker", self._settings.cancel_grace_s + FAREWELL_S, resources)
+        shares = dict(zip(names, _shares_of_cores(self._workers), strict=True))
+        self._launch(shares, "worker", self._settings.cancel_grace_s + FAREWELL_S, resources)
 
-    def _launch(self, names: Sequence[str], module: str, grace_s: float, resources: ExitStack) -> None:
+    def _launch(self, cores: Mapping[str, Collection[int]], module: str, grace_s: float, resources: ExitStack) -> None:
         launched: list[StackProcess] = []
         resources.callback(stop, launched, grace_s)
         environment = self._settings.for_child()
-        for name in names:
+        for name, share in cores.items():
             # One by one into the list that is stopped, should the next one not start.
-            launched += [StackProcess(name, module, environment, self._listener)]
+            launched += [StackProcess(name, module, environment, self._listener, share)]
         self._processes += launched
 
     def _wait(self) -> None:
@@ -151,6 +153,14 @@ class LocalStack:
         with suppress(ServiceError):
             return len(client.workers()) >= self._workers
         return False
+
+
+def _shares_of_cores(workers: int) -> list[Collection[int]]:
+    """The cores of each worker: with as many threads each as the machine has cores, they would slow each other down."""
+    if workers == 1 or not hasattr(os, "sched_getaffinity"):
+        return [()] * workers
+    cores = sorted(os.sched_getaffinity(0))
+    return [cores[index % len(cores) :: workers] for index in range(workers)]
 
 
 def free_port(host: str, preferred: int = 0) -> int:

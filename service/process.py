@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import IO, Final, TypeAlias
 
 from worker.server_program import tied_to_this_process
@@ -36,10 +37,14 @@ class StackProcess:
         module: as in `python -m`.
         environment: of the process.
         listener: is given every line that it writes.
+        cores: the processor cores it may use; all if empty.
     """
 
-    def __init__(self, name: str, module: str, environment: Mapping[str, str], listener: Listener) -> None:
+    def __init__(
+        self, name: str, module: str, environment: Mapping[str, str], listener: Listener, cores: Collection[int] = ()
+    ) -> None:
         self.name = name
+        self._cores = cores
         self._command = [sys.executable, "-m", module]
         # No folder that the user happens to be in shadows a package, and no line waits for the next ones.
         self._environment = {**environment, "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
@@ -102,6 +107,8 @@ class StackProcess:
             errors="replace",
             start_new_session=True,
         )
+        if self._cores:
+            os.sched_setaffinity(self._process.pid, self._cores)
         assert self._process.stdout is not None
         self._reader = threading.Thread(target=self._listen, args=(self._process.stdout,), daemon=True)
         self._reader.start()
