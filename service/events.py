@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, final
 
 from redis.asyncio import Redis
@@ -17,6 +17,37 @@ PAUSE_S = 1.0
 """Between two attempts to reach a server that does not answer."""
 
 logger = logging.getLogger(__name__)
+
+
+@final
+class Watch:
+    """A look-out for changes of one job."""
+
+    def __init__(self) -> None:
+        self._changed = asyncio.Event()
+        self._is_over = False
+
+    async def sees_change(self, deadline: float) -> bool:
+        """Whether the job has changed since the last call, or does so before that time of the event loop's clock.
+
+        False at once where the process is about to end.
+        """
+        if not self._is_over:
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(deadline):
+                    await self._changed.wait()
+        seen = self._changed.is_set() and not self._is_over
+        self._changed.clear()
+        return seen
+
+    def tell(self) -> None:
+        """The job has changed."""
+        self._changed.set()
+
+    def end(self) -> None:
+        """There is no more time to wait."""
+        self._is_over = True
+        self._changed.set()
 
 
 @final
@@ -31,19 +62,24 @@ class Changes:
     def __init__(self, url: str, stream: str) -> None:
         self._redis: Redis = Redis.from_url(url, decode_responses=True, socket_connect_timeout=2, socket_timeout=None)
         self._stream = stream
-        self._watchers: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+        self._watchers: defaultdict[str, set[Watch]] = defaultdict(set)
 
     @contextmanager
-    def watch(self, job_id: str) -> Iterator[asyncio.Event]:
-        """An event that is set whenever the job has changed. Read the job after this, so that no change is missed."""
-        changed = asyncio.Event()
-        self._watchers[job_id].add(changed)
+    def watch(self, job_id: str) -> Iterator[Watch]:
+        """A look-out for changes of the job. Read the job after this, so that no change is missed."""
+        watch = Watch()
+        self._watchers[job_id].add(watch)
         try:
-            yield changed
+            yield watch
         finally:
-            self._watchers[job_id].discard(changed)
+            self._watchers[job_id].discard(watch)
             if not self._watchers[job_id]:
                 del self._watchers[job_id]
+
+    def release(self) -> None:
+        """Lets go of all who wait, because the process is about to end."""
+        for watch in [watch for watchers in self._watchers.values() for watch in watchers]:
+            watch.end()
 
     async def read(self) -> None:
         """Reads the stream until it is cancelled; a server that goes away and comes back is found again."""
@@ -71,5 +107,5 @@ class Changes:
         return str(entries[-1][0]) if entries else position
 
     def _wake(self, job_id: str) -> None:
-        for changed in self._watchers.get(job_id, ()):
-            changed.set()
+        for watch in self._watchers.get(job_id, ()):
+            watch.tell()

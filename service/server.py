@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import gc
 import logging
+import signal
 import socket
 import sys
 from contextlib import ExitStack
 from ipaddress import ip_address
-from typing import Final
+from types import FrameType
+from typing import Final, final
 
 import uvicorn
 from fastapi import FastAPI
 
 from service.app import create_app
+from service.events import Changes
 from service.guard import KeysMissing
 from service.waking import Bell
 from worker.embedded_server import EmbeddedServer, ServerNotStarted
@@ -83,11 +86,26 @@ def serve(app: FastAPI, listener: socket.socket, settings: Settings) -> None:
         timeout_graceful_shutdown=GRACE_S,
     )
     _settle()
-    uvicorn.Server(config).run(sockets=[listener])
+    _Server(config, app).run(sockets=[listener])
+
+
+@final
+class _Server(uvicorn.Server):
+    """Answers clients that wait for a change as soon as the process is told to stop, instead of cutting them off."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
+        super().__init__(config)
+        self._changes: Changes = app.state.context.changes
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._changes.release()
+        super().handle_exit(sig, frame)
 
 
 def main() -> None:
     """Serves as the environment says; where it names no Redis, with an embedded server."""
+    for sign in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(sign, _leave)
     try:
         settings = Settings()
         logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
@@ -100,6 +118,11 @@ def main() -> None:
             serve(app, listener, settings)
     except CONDITIONS as error:
         sys.exit(str(error))
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    """Unwinds the process, so that all it has started ends in order; uvicorn repeats the signal when it is done."""
+    sys.exit(0)
 
 
 def _settle() -> None:

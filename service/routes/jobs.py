@@ -141,26 +141,15 @@ async def get_job(
     ] = 0,
 ) -> Response:
     """The job as it stands, or as soon as it changes."""
-    with here.changes.watch(job_id) as changed:
+    with here.changes.watch(job_id) as watch:
         job = await run_in_threadpool(here.store.get, job_id)
         known = if_none_match or job.etag
         deadline = asyncio.get_running_loop().time() + wait
         while wait and job.status not in TERMINAL and matches(known, job.etag):
-            if not await _happens(changed, deadline):
+            if not await watch.sees_change(deadline):
                 break
             job = await run_in_threadpool(here.store.get, job_id)
     return job_answer(job, known=if_none_match)
-
-
-async def _happens(changed: asyncio.Event, deadline: float) -> bool:
-    """Whether the job changes before the deadline."""
-    try:
-        async with asyncio.timeout_at(deadline):
-            await changed.wait()
-    except TimeoutError:
-        return False
-    changed.clear()
-    return True
 
 
 @router.post(

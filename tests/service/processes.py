@@ -24,7 +24,8 @@ def running_api(state_dir: Path, command: tuple[str, ...] = ("-m", "service.serv
         yield _address(process)
     finally:
         process.terminate()
-        process.communicate(timeout=15)
+        output, _ = process.communicate(timeout=15)
+    assert process.returncode == 0, output
 
 
 def start_api(

@@ -166,6 +166,18 @@ class TestWait:
         assert http.get(f"/v1/jobs/{job_id}", params={"wait": 0.3}).status_code == 200
         assert 0.6 <= time.monotonic() - begin < 5
 
+    def test_changes_are_seen_after_the_connection_to_the_store_broke(
+        self, http: httpx.Client, submit: Submit, store: JobStore
+    ) -> None:
+        job_id = submit()
+        etag = http.get(f"/v1/jobs/{job_id}").headers["ETag"]
+        store.keyspace.client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        change = threading.Timer(0.3, started, (store, job_id))
+        change.start()
+        answer = http.get(f"/v1/jobs/{job_id}", params={"wait": 20}, headers={"If-None-Match": etag})
+        change.join()
+        assert answer.status_code == 200
+
     def test_an_ended_job_is_never_held(self, http: httpx.Client, submit: Submit) -> None:
         job_id = submit()
         ended = http.post(f"/v1/jobs/{job_id}/cancel")

@@ -82,9 +82,10 @@ def _unbounded(schema: dict[str, Any], place: str, schemas: dict[str, Any], seen
         if name not in seen:
             seen.add(name)
             yield from _unbounded(schemas[name], name, schemas, seen)
-    if schema.get("type") in ("number", "integer") and not ("const" in schema or "enum" in schema):
-        if not ({"minimum", "exclusiveMinimum"} & set(schema) and {"maximum", "exclusiveMaximum"} & set(schema)):
-            yield place
+    is_free = schema.get("type") in ("number", "integer") and not {"const", "enum"} & set(schema)
+    is_bounded = {"minimum", "exclusiveMinimum"} & set(schema) and {"maximum", "exclusiveMaximum"} & set(schema)
+    if is_free and not is_bounded:
+        yield place
     for name, field in schema.get("properties", {}).items():
         yield from _unbounded(field, f"{place}.{name}", schemas, seen)
     for key in ("anyOf", "oneOf", "prefixItems"):
