@@ -121,15 +121,24 @@ def largest(by_class: Tensor) -> Tensor:
 
 def one_hot(drawn: Tensor, classes: int, dtype: torch.dtype) -> Tensor:
     """Drawn classes [...] as exact one-hot rows [..., classes]."""
+    if classes == 2 and readable():
+        hot = drawn.new_empty((*drawn.shape, 2), dtype=dtype)
+        torch.complex(1 - drawn, drawn, out=torch.view_as_complex(hot))  # as in `pair`, but not a view of anything
+        return hot
     if classes == 2:
-        return pair(1 - drawn, drawn)
+        return torch.stack((1 - drawn, drawn), -1)
     return put(drawn.new_zeros((*drawn.shape, classes), dtype=dtype), -1, drawn.unsqueeze(-1), 1)
 
 
-def put(target: Tensor, dim: int, index: Tensor, value: Tensor | float) -> Tensor:
+def put(target: Tensor, dim: int, index: Tensor, value: float) -> Tensor:
     """`target`, which nothing else may use, with `value` at `index` along `dim`."""
     # In place only where `index` cannot have an axis of torch.vmap that `target` lacks.
     return (target.scatter_ if readable() else target.scatter)(dim, index, value)
+
+
+def subtract_at(target: Tensor, drawn: Tensor, amount: Tensor) -> Tensor:
+    """`target` [..., n], which nothing else may use, less `amount` [..., 1] at the classes `drawn` [..., 1]."""
+    return (target.scatter_add_ if readable() else target.scatter_add)(-1, drawn, -amount)
 
 
 def at_drawn(drawn: Tensor, zero: Tensor, one: Tensor) -> Tensor:
@@ -162,9 +171,13 @@ def uniform(shape: Sequence[int], like: Tensor, generator: Generator | None = No
 
 def inner_uniform(shape: Sequence[int], like: Tensor, generator: Generator | None = None) -> Tensor:
     """Uniform numbers strictly between 0 and 1, so that all logarithms of them are finite and below 0."""
-    # u (1 - e) + e stays below 1 for every u that `uniform` gives, with e its spacing.
-    spacing = torch.finfo(like.dtype).eps / 2
-    return uniform(shape, like, generator).mul_(1 - spacing).add_(spacing)
+    return squeeze_inside_(uniform(shape, like, generator))
+
+
+def squeeze_inside_(u: Tensor) -> Tensor:
+    """Numbers of [0, 1) moved, in place, by no more than the spacing of `uniform`, into (0, 1)."""
+    spacing = torch.finfo(u.dtype).eps / 2
+    return u.mul_(1 - spacing).add_(spacing)
 
 
 def exponential(shape: Sequence[int], like: Tensor, generator: Generator | None = None) -> Tensor:

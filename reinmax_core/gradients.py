@@ -172,7 +172,7 @@ class _ReinMax(_Draw):
         drawn, probs = ctx.saved_tensors
         # a = p * (g - g_d) / 2, which is 0 at d;  a - e_d sum(a)
         half = (probs * (g - g.gather(-1, drawn))).div_(2)
-        return categorical.put(half, -1, drawn, -half.sum(-1, keepdim=True)), None, None
+        return categorical.subtract_at(half, drawn, half.sum(-1, keepdim=True)), None, None
 
 
 class _TemperedReinMax(_Draw):
@@ -189,7 +189,7 @@ class _TemperedReinMax(_Draw):
         half = first.sum(-1, keepdim=True) / 2
         product = torch.addcmul(first, tempered, half, value=-1)
         product = product.sub_(torch.addcmul(second, probs, second.sum(-1, keepdim=True), value=-1), alpha=0.5)
-        return categorical.put(product, -1, drawn, product.gather(-1, drawn) - half), None, None, None
+        return categorical.subtract_at(product, drawn, half), None, None, None
 
 
 class _Averaged(_Draw):

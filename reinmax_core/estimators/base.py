@@ -112,7 +112,8 @@ class Estimator(Value, ABC):
 class Pathwise(Estimator, ABC):
     """An estimator whose gradient passes through the draw itself, so it fits anywhere in a model.
 
-    Differentiating twice gives the derivative of the estimate at the fixed draw and noise.
+    Its backward pass is linear in what arrives from the cost, with coefficients that are functions of the
+    logits at the fixed draw and noise; differentiating it again differentiates those.
     """
 
     @property

@@ -110,18 +110,26 @@ def test_exact_is_the_sum_over_joint_states(classes: int) -> None:
     assert torch.allclose(found_gradient, wanted_gradient, atol=1e-12)
 
 
-def test_exact_in_parts_is_exact(monkeypatch: pytest.MonkeyPatch) -> None:
-    logits = torch.randn(4, 6, 3, dtype=torch.float64, requires_grad=True)
-    parameters = torch.randn(6, 3, dtype=torch.float64, requires_grad=True)
+def test_exact_in_parts_is_exact() -> None:
+    """A batch whose states are enumerated in several parts, against its rows one by one."""
+    logits = torch.randn(100, 12, 2, dtype=torch.float64, requires_grad=True)
+    parameters = torch.randn(12, 2, dtype=torch.float64, requires_grad=True)
+    calls: list[int] = []
 
-    def both() -> tuple[Tensor, ...]:
-        values = Exact().expectation(logits, lambda z: (z * parameters).sum((-1, -2)).sin())
-        return values, *torch.autograd.grad(values.sum(), (logits, parameters))
+    def cost(draws: Tensor) -> Tensor:
+        calls.append(len(draws))
+        return (draws * parameters).sum((-1, -2)).sin()
 
-    whole = both()
-    monkeypatch.setattr("reinmax_core.enumeration.WORKING_SET", 5000)
-    for found, wanted in zip(both(), whole, strict=True):
-        assert torch.allclose(found, wanted, rtol=1e-10)
+    def both(rows: Tensor) -> tuple[Tensor, ...]:
+        values = Exact().expectation(rows, cost)
+        return values, *torch.autograd.grad(values.sum(), (rows, parameters))
+
+    values, at_logits, at_parameters = both(logits)
+    assert len(calls) > 3
+    alone = [both(row) for row in logits.split(1)]
+    assert torch.allclose(values, torch.cat([row[0] for row in alone]), rtol=1e-10)
+    assert torch.allclose(at_logits, torch.cat([row[1] for row in alone]), atol=1e-12)
+    assert torch.allclose(at_parameters, torch.stack([row[2] for row in alone]).sum(0), atol=1e-10)
 
 
 def test_exact_takes_separable_costs_one_latent_at_a_time() -> None:

@@ -1,4 +1,4 @@
-"""The mathematics of the gradients, by enumeration of all draws in double precision wherever theory gives the answer."""
+"""The mathematics of the gradients, in double precision and over all draws wherever theory gives the answer."""
 
 from __future__ import annotations
 

@@ -1,0 +1,108 @@
+"""Rows, probabilities, draws and noise by themselves."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from scipy.stats import chisquare, kstest
+from torch import Tensor
+
+from reinmax_core import categorical
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def frequencies(drawn: Tensor, classes: int) -> Tensor:
+    return torch.bincount(drawn.long().flatten(), minlength=classes)
+
+
+@pytest.mark.parametrize("tau", [1e-30, 0.5, 1.0, 1.3, 100.0])
+@pytest.mark.parametrize("classes", [1, 2, 3, 32, 33])
+def test_probabilities_are_those_of_a_softmax(classes: int, tau: float) -> None:
+    logits = torch.randn(20, classes, dtype=torch.float64)
+    logits[0] = 7.0
+    peaks = logits - logits.amax(-1, keepdim=True)
+    assert torch.allclose(categorical.probabilities(logits, tau), (peaks / tau).softmax(-1), atol=1e-15)
+
+
+def test_small_probabilities_keep_their_digits() -> None:
+    for classes in (2, 3):
+        logits = torch.zeros(classes)
+        logits[0] = 40
+        assert categorical.probabilities(logits)[1].item() == pytest.approx(torch.tensor(-40.0).double().exp().item())
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_repeated_rows_are_computed_once(classes: int) -> None:
+    logits = torch.randn(1, 7, classes).expand(100, 7, classes)
+    assert categorical.probabilities(logits).shape == (1, 7, classes)
+    assert categorical.draw(categorical.probabilities(logits), logits.shape).shape == (100, 7)
+
+
+@pytest.mark.parametrize("draw", [categorical.draw, categorical.race])
+@pytest.mark.parametrize("classes", [3, 40, 2000])
+def test_both_ways_to_draw_follow_the_probabilities(draw: object, classes: int) -> None:
+    probs = (torch.rand(classes, generator=seeded(1)) + 0.2).log().softmax(-1)
+    drawn = draw(probs, (50_000, classes), seeded())  # type: ignore[operator]
+    assert (
+        chisquare(frequencies(drawn, classes), 50_000 * (probs.double() / probs.double().sum()).numpy()).pvalue > 1e-4
+    )
+
+
+@pytest.mark.parametrize("draw", [categorical.draw, categorical.race])
+@pytest.mark.parametrize("classes", [2, 5, 1000])
+def test_classes_of_probability_0_are_never_drawn(draw: object, classes: int) -> None:
+    """Not even at the ends, where the cumulative distribution is 0 or all of it."""
+    possible = torch.arange(classes) == classes // 2
+    drawn = draw(possible.float(), (20_000, classes), seeded())  # type: ignore[operator]
+    assert (drawn == classes // 2).all()
+
+
+def test_many_equal_classes_can_all_be_drawn_in_half_precision() -> None:
+    rows = categorical.rows(torch.zeros(1, 1024, dtype=torch.bfloat16))
+    drawn = categorical.draw(categorical.probabilities(rows), (50_000, 1024), seeded())
+    assert frequencies(drawn, 1024).min() > 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_uniform_numbers_have_finite_logarithms_at_both_ends(dtype: torch.dtype) -> None:
+    ends = torch.tensor([0.0, 1 - torch.finfo(dtype).eps / 2], dtype=dtype)
+    inside = categorical.squeeze_inside_(ends.clone())
+    assert torch.allclose(inside, ends, atol=torch.finfo(dtype).eps)
+    for noise in (-inside.log(), -(-inside.log()).log(), inside.logit()):
+        assert noise.isfinite().all()
+    assert (-inside.log() > 0).all()
+
+
+def test_noise_has_its_law() -> None:
+    like = torch.zeros(20_000, 3)
+    assert kstest(categorical.exponential((20_000,), like, seeded()).numpy(), "expon").pvalue > 1e-3
+    assert kstest(categorical.gumbel(like, seeded()).flatten().numpy(), "gumbel_r").pvalue > 1e-3
+    differences = categorical.gumbel(like[:, :2], seeded()).diff(dim=-1).flatten()
+    assert kstest(differences.numpy(), "logistic").pvalue > 1e-3
+
+
+@pytest.mark.parametrize("classes", [1, 2, 6])
+def test_one_hot_and_largest_undo_each_other(classes: int) -> None:
+    drawn = torch.randint(classes, (30,))
+    in_form = drawn.double() if classes == 2 else drawn
+    assert torch.equal(categorical.largest(categorical.one_hot(in_form, classes, torch.float64)), in_form)
+
+
+def test_choosing_by_draw_does_not_round() -> None:
+    zero, one = torch.tensor([1e-30, 1.0]), torch.tensor([1.0, 1e-30])
+    assert torch.equal(categorical.at_drawn(torch.zeros(2), zero, one), zero)
+    assert torch.equal(categorical.at_drawn(torch.ones(2), zero, one), one)
+
+
+def test_logits_too_large_to_sum_are_still_finite() -> None:
+    assert categorical.rows(torch.full((4, 3), 3e38)).isfinite().all()
+
+
+def test_axes_beneath_a_value() -> None:
+    assert categorical.beneath((5,), (5, 3, 2, 7)) == (3, 2)
+    assert categorical.beneath((5, 3, 2), (5, 3, 2, 7)) == ()
+    with pytest.raises(ValueError, match=r"leading part of \(5, 3, 2\).* gave \(3,\)"):
+        categorical.beneath((3,), (5, 3, 2, 7))
