@@ -1,0 +1,318 @@
+"""The typed client, blocking and asyncio, against the real API and against servers that fail."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import inspect
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import httpx
+import pytest
+
+from service.address import AlreadyRunning, announced, running_here
+from service.client import AsyncClient, Client
+from service.download import PART_BYTES, ArtifactNotFound, DownloadCorrupt
+from service.endpoints import Endpoints, JobNotFinished
+from service.errors import Conflict, InvalidRequest, NotFound, NotThisService, Overloaded, Unauthorized, Unreachable
+from service.exchange import endpoint
+from tests.service.processes import running_api
+from tests.service.test_jobs import started, succeeded
+from tests.worker.samples import progress
+from worker.artifacts import ArtifactStore
+from worker.jobs import Artifact, Job, State, Submission
+from worker.series import Series
+from worker.settings import InvalidSettings
+from worker.store import JobStore
+
+SHORT = {"task": "polynomial", "estimator": "reinmax"}
+MODEL = bytes(range(251)) * (PART_BYTES // 200)
+"""More than one part of a download, and not a multiple of it."""
+
+
+@pytest.fixture
+def client(api_url: str, redis_database: str) -> Iterator[Client]:
+    with Client(api_url) as client:
+        yield client
+
+
+@pytest.fixture
+def model(client: Client, store: JobStore, artifacts: ArtifactStore) -> str:
+    """Id of a job that has left a model."""
+    job_id = client.submit(SHORT).id
+    artifacts.put(job_id, 1, "model.safetensors", MODEL)
+    succeeded(store, job_id, artifact(MODEL))
+    return job_id
+
+
+def artifact(content: bytes) -> Artifact:
+    return Artifact(name="model.safetensors", bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+
+
+def test_a_submitted_job_is_the_one_that_is_got(client: Client) -> None:
+    job = client.submit(SHORT | {"labels": {"study": "a"}})
+    assert isinstance(job, Job)
+    assert (job.status, job.labels, job.spec.task.name) == (State.QUEUED, {"study": "a"}, "polynomial")
+    assert client.get(job.id) == job
+
+
+def test_a_validated_submission_is_taken_as_well(client: Client) -> None:
+    submission = Submission.model_validate(SHORT | {"steps": 7, "name": "seven"})
+    job = client.submit(submission)
+    assert (job.spec, job.name) == (submission.run_spec(), "seven")
+
+
+def test_a_dry_run_queues_nothing(client: Client) -> None:
+    assert client.dry_run(SHORT).spec.steps == 8000
+    assert list(client.list()) == []
+
+
+def test_lists_go_on_over_pages(client: Client) -> None:
+    ids = [client.submit(SHORT | {"steps": number}).id for number in range(1, 103)]
+    assert [job.id for job in client.list()] == ids[::-1]
+    assert len(client.page(limit=2).data) == 2
+
+
+def test_lists_are_filtered(client: Client) -> None:
+    client.submit(SHORT | {"labels": {"study": "a"}})
+    wanted = client.submit(SHORT | {"labels": {"study": "b"}})
+    assert list(client.list(labels={"study": "b"}, status="queued", estimator="reinmax")) == [client.get(wanted.id)]
+    assert list(client.list(task="categorical_vae")) == []
+
+
+def test_waiting_ends_with_the_job(client: Client, store: JobStore) -> None:
+    job = client.submit(SHORT)
+    worker = threading.Timer(0.3, succeeded, [store, job.id])
+    worker.start()
+    finished = client.wait(job.id, timeout_s=20)
+    worker.join()
+    assert finished.status == State.SUCCEEDED
+    assert finished.result is not None
+    assert client.wait(job.id) == finished
+
+
+def test_waiting_may_be_limited(client: Client) -> None:
+    job, began = client.submit(SHORT), time.monotonic()
+    with pytest.raises(JobNotFinished, match=f"{job.id} is queued at step 0 of 8000"):
+        client.wait(job.id, timeout_s=0.3)
+    assert 0.3 <= time.monotonic() - began < 5
+
+
+def test_cancelling_deleting_and_what_forbids_them(client: Client, store: JobStore) -> None:
+    job = client.submit(SHORT)
+    with pytest.raises(Conflict) as refusal:
+        client.delete(job.id)
+    assert refusal.value.problem.job_status == "queued"
+    assert client.cancel(job.id).status == State.CANCELLED
+    client.delete(job.id)
+    with pytest.raises(NotFound, match=job.id):
+        client.get(job.id)
+
+
+def test_metrics_and_log(client: Client, store: JobStore) -> None:
+    job_id = client.submit(SHORT).id
+    attempt = started(store, job_id)
+    attempt.report({"loss": Series([1, 2], [0.5, 0.25]), "gap": Series([2], [0.1])}, progress(2), {"loss": 0.25})
+    attempt.log("épochè\n")
+    assert client.logs(job_id) == "épochè\n"
+    curves = client.metrics(job_id)
+    assert {name: (curve.step, curve.value) for name, curve in curves.items()} == {
+        "loss": ([1, 2], [0.5, 0.25]),
+        "gap": ([2], [0.1]),
+    }
+    assert set(client.metrics(job_id, series=["gap"], max_points=4)) == {"gap"}
+
+
+class TestDownloads:
+    def test_a_file_arrives_in_parts(self, client: Client, model: str, tmp_path: Path) -> None:
+        parts: list[tuple[int, int]] = []
+        path = client.download(model, "model.safetensors", tmp_path, received=lambda *so_far: parts.append(so_far))
+        assert path == tmp_path / "model.safetensors"
+        assert path.read_bytes() == MODEL
+        assert parts == [(PART_BYTES, len(MODEL)), (len(MODEL), len(MODEL))]
+
+    def test_it_may_get_another_name(self, client: Client, model: str, tmp_path: Path) -> None:
+        assert client.download(model, "model.safetensors", tmp_path / "mine").read_bytes() == MODEL
+
+    def test_a_damaged_file_is_refused_and_leaves_nothing(
+        self, client: Client, model: str, artifacts: ArtifactStore, tmp_path: Path
+    ) -> None:
+        artifacts.put(model, 1, "model.safetensors", MODEL[:-1] + b"?")
+        with pytest.raises(DownloadCorrupt, match="sha256"):
+            client.download(model, "model.safetensors", tmp_path)
+        assert list(tmp_path.iterdir()) == []
+
+    def test_an_unknown_file_is_answered_with_those_that_exist(self, client: Client, model: str) -> None:
+        assert client.artifacts(model) == (artifact(MODEL),)
+        with pytest.raises(ArtifactNotFound, match=r"no artefact 'modle'; it has: model\.safetensors"):
+            client.download(model, "modle")
+
+
+def test_catalogues(client: Client) -> None:
+    assert "reinmax" in [estimator.name for estimator in client.estimators()]
+    assert "polynomial" in [task.name for task in client.tasks()]
+    assert "mnist" in [data_set.name for data_set in client.datasets()]
+    assert client.workers() == ()
+
+
+def test_every_mistake_is_pointed_at(client: Client) -> None:
+    with pytest.raises(InvalidRequest) as refusal:
+        client.submit({"task": "polynomial", "estimator": "reinmx", "stesp": 3})
+    assert {mistake.pointer for mistake in refusal.value.problem.errors or ()} == {"/estimator", "/stesp"}
+    message = str(refusal.value)
+    assert "/estimator: " in message
+    assert "reinmax" in message
+
+
+def test_the_asyncio_client_does_the_same(api_url: str, store: JobStore, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with AsyncClient(api_url) as client:
+            jobs = await asyncio.gather(*(client.submit(SHORT | {"seed": seed}) for seed in range(5)))
+            assert {job.id async for job in client.list()} == {job.id for job in jobs}
+            waiting = asyncio.create_task(client.wait(jobs[0].id))
+            await asyncio.to_thread(succeeded, store, jobs[0].id)
+            assert (await waiting).status == State.SUCCEEDED
+            with pytest.raises(NotFound):
+                await client.get("job_none")
+
+    asyncio.run(scenario())
+
+
+def test_every_call_is_documented_on_both_clients() -> None:
+    calls = {name for name, value in vars(Endpoints).items() if isinstance(value, endpoint)}
+    assert {"submit", "dry_run", "get", "wait", "cancel", "delete", "metrics", "logs", "download"} <= calls
+    assert all(inspect.getdoc(vars(Endpoints)[name]) for name in calls)
+    assert Client.list.__doc__ == AsyncClient.list.__doc__
+
+
+class Flaky(BaseHTTPRequestHandler):
+    """Answers as the server's `script` says, a function of request and count; None cuts the connection."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.seen.append(self.headers)  # type: ignore[attr-defined]
+        answer = self.server.script(self, body)  # type: ignore[attr-defined]
+        if answer is None:
+            self.close_connection = True
+            return
+        status, headers, content = answer
+        self.send_response(status)
+        for name, value in (headers | {"Content-Length": str(len(content))}).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(content)
+
+    do_GET = do_POST  # noqa: N815  (the name that the base class looks for)
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        """Says nothing."""
+
+
+Answer = tuple[int, dict[str, str], bytes] | None
+
+
+@contextmanager
+def flaky(script: Callable[[BaseHTTPRequestHandler, bytes], Answer]) -> Iterator[tuple[str, list[httpx.Headers]]]:
+    """Address of a server that follows the script, and the headers of the requests it got."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Flaky) as server:
+        server.script, server.seen = script, []  # type: ignore[attr-defined]
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}", server.seen  # type: ignore[attr-defined]
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+PROBLEM = b'{"title": "Busy", "status": 503, "detail": "come back", "code": "unavailable", "request_id": "r1"}'
+
+
+class TestRetries:
+    def test_a_submission_whose_answer_is_lost_makes_one_job(self, api_url: str, client: Client) -> None:
+        losses = iter([True, False])
+
+        def forward(request: BaseHTTPRequestHandler, body: bytes) -> Answer:
+            headers = {name: request.headers[name] for name in ("Content-Type", "Idempotency-Key")}
+            answer = httpx.post(f"{api_url}{request.path}", content=body, headers=headers)
+            return None if next(losses) else (answer.status_code, {}, answer.content)
+
+        with flaky(forward) as (url, seen), Client(url) as unlucky:
+            job = unlucky.submit(SHORT)
+        assert list(client.list()) == [job]
+        assert len(seen) == 2
+
+    def test_the_wish_of_the_service_is_honoured(self, client: Client) -> None:
+        job = client.submit(SHORT)
+        answers: Iterator[Answer] = iter(
+            [(503, {"Retry-After": "1"}, PROBLEM), None, (202, {}, job.model_dump_json().encode())]
+        )
+        began = time.monotonic()
+        with flaky(lambda request, body: next(answers)) as (url, seen), Client(url) as patient:
+            assert patient.submit(SHORT).id == job.id
+        assert 1.0 <= time.monotonic() - began < 5
+        assert len({headers["Idempotency-Key"] for headers in seen}) == 1
+        assert len(seen) == 3
+
+    def test_patience_has_an_end(self) -> None:
+        busy: Answer = (503, {"Retry-After": "60"}, PROBLEM)
+        with flaky(lambda request, body: busy) as (url, seen), Client(url, patience_s=5) as client:
+            with pytest.raises(Overloaded, match="come back") as refusal:
+                client.submit(SHORT)
+            assert "r1" in str(refusal.value)
+        assert len(seen) == 1
+
+    def test_mistakes_are_not_repeated(self) -> None:
+        wrong: Answer = (422, {}, PROBLEM.replace(b"503", b"422"))
+        with flaky(lambda request, body: wrong) as (url, seen), Client(url) as client, pytest.raises(InvalidRequest):
+            client.submit(SHORT)
+        assert len(seen) == 1
+
+
+class TestAddresses:
+    def test_nothing_there(self, tmp_path: Path) -> None:
+        with Client("http://127.0.0.1:1", patience_s=0.3) as client, pytest.raises(Unreachable, match="reinmax up"):
+            client.workers()
+
+    def test_somebody_else_there(self) -> None:
+        page: Answer = (404, {"Content-Type": "text/html"}, b"<html>")
+        with (
+            flaky(lambda request, body: page) as (url, _),
+            Client(url) as client,
+            pytest.raises(NotThisService, match="text/html"),
+        ):
+            client.submit(SHORT)
+
+    def test_no_address(self) -> None:
+        with pytest.raises(InvalidSettings, match="ftp://x"):
+            Client("ftp://x")
+
+    def test_the_environment_names_address_and_key(
+        self, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with running_api(tmp_path, redis_url=redis_url, api_keys="open-sesame-1") as url:
+            monkeypatch.setenv("REINMAX_URL", url)
+            with Client() as stranger, pytest.raises(Unauthorized):
+                stranger.workers()
+            monkeypatch.setenv("REINMAX_API_KEY", "open-sesame-1")
+            with Client() as friend:
+                assert friend.workers() == ()
+
+    def test_a_running_stack_is_found(self, api_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("REINMAX_URL", raising=False)
+        monkeypatch.setenv("REINMAX_STATE_DIR", str(tmp_path))
+        with announced(api_url, tmp_path):
+            with Client() as client:
+                assert client.workers() == ()
+            with pytest.raises(AlreadyRunning, match=api_url), announced("http://other", tmp_path):
+                pass
+        # The file is still there, as it would be after a crash; without its writer it means nothing.
+        assert (tmp_path / "address").exists()
+        assert running_here(tmp_path) is None
