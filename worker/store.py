@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import redis
 
@@ -122,7 +122,7 @@ class JobStore:
         Raises:
             IdempotencyMismatch: the key was used with another fingerprint.
         """
-        outcome, job_id = self.keyspace.run(
+        outcome, shown = self.keyspace.run(
             "submit",
             _random_part_of_id(),
             idempotency_key or "",
@@ -137,7 +137,7 @@ class JobStore:
         )
         if outcome == "mismatch":
             raise IdempotencyMismatch(idempotency_key or "")
-        return Submitted(self.get(job_id), replayed=outcome == "replayed")
+        return Submitted(_jobs(shown)[0], replayed=outcome == "replayed")
 
     def get(self, job_id: str) -> Job:
         """The job as it stands.
@@ -232,12 +232,7 @@ class JobStore:
 
     def workers(self) -> tuple[WorkerRecord, ...]:
         """The workers that are alive, by name."""
-        answer = iter(self.keyspace.run("workers"))
-        ages = (
-            (WorkerRecord.model_validate_json(text), age_ms / 1000) for text, age_ms in zip(answer, answer, strict=True)
-        )
-        living = (worker.model_copy(update={"heartbeat_age_s": age_s}) for worker, age_s in ages)
-        return tuple(sorted(living, key=lambda worker: worker.name))
+        return _workers(self.keyspace.run("workers"))
 
     def counts(self) -> dict[State, int]:
         """How many jobs are in each state."""
@@ -288,12 +283,7 @@ class JobStore:
         return Claim(self.get(job_id), attempt, attempt.checkpoints())
 
     def _read(self, job_ids: Sequence[str]) -> tuple[Job, ...]:
-        found = self.keyspace.run("read", *job_ids) if job_ids else []
-        jobs = [record.job_of(job_id, _pairs(fields), position) for job_id, fields, position in found]
-        if any(job.status is State.QUEUED for job in jobs):
-            workers = self.workers()
-            jobs = [record.with_reason(job, workers) for job in jobs]
-        return tuple(jobs)
+        return _jobs(self.keyspace.run("read", *job_ids)) if job_ids else ()
 
     def _told(self, job_id: str, kind: str) -> Iterator[str]:
         """All that a job has of one kind of event."""
@@ -311,6 +301,21 @@ class JobStore:
         self._must_exist(job_id)
         (text,) = self.keyspace.ask(("HGET", self.keyspace.key(f"job:{job_id}"), "artifacts"))
         return Legacy.model_validate_json(text) if text else Legacy(epoch=0, files=())
+
+
+def _jobs(shown: list[Any]) -> tuple[Job, ...]:
+    """The jobs that a script shows."""
+    found, living = shown
+    workers = _workers(living)
+    jobs = (record.job_of(job_id, _pairs(fields), place) for job_id, fields, place in found)
+    return tuple(record.with_reason(job, workers) for job in jobs)
+
+
+def _workers(living: list[Any]) -> tuple[WorkerRecord, ...]:
+    answer = iter(living)
+    known = ((WorkerRecord.model_validate_json(text), age_ms) for text, age_ms in zip(answer, answer, strict=True))
+    workers = (worker.model_copy(update={"heartbeat_age_s": age_ms / 1000}) for worker, age_ms in known)
+    return tuple(sorted(workers, key=lambda worker: worker.name))
 
 
 def _pairs(flat: list[str]) -> dict[str, str]:

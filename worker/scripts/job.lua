@@ -81,3 +81,31 @@ local function holds(job, epoch)
   local status, latest = get(job, 'status', 'epoch')
   return latest == epoch and (status == 'starting' or status == 'running')
 end
+
+-- The living workers: description and milliseconds since the last sign of life, one after the other.
+local function living()
+  local workers = {}
+  for _, name in ipairs(redis.call('ZRANGE', key('workers'), 0, -1)) do
+    local description = redis.call('GET', key('worker:' .. name))
+    if description then
+      table.insert(workers, description)
+      table.insert(workers, now - redis.call('ZSCORE', key('workers'), name))
+    end
+  end
+  return workers
+end
+
+-- Records of jobs, each with its place in its queue from 0, and the living workers if a job waits for one of them.
+-- Jobs that are gone are left out.
+local function shown(jobs)
+  local found, workers = {}, {}
+  for _, job in ipairs(jobs) do
+    local fields = redis.call('HGETALL', record(job))
+    if #fields > 0 then
+      local place = redis.call('ZRANK', key('queued:' .. get(job, 'queue')), job)
+      workers = place and #workers == 0 and living() or workers
+      table.insert(found, {job, fields, place})
+    end
+  end
+  return {found, workers}
+end

@@ -1,12 +1,12 @@
 -- Accepts a job, or finds the one that an earlier request with the same idempotency key made.
--- ARGV[2]: the random part of the id. Returns what happened, and the job.
+-- ARGV[2]: the random part of the id. Returns what happened, and the job as it is shown.
 local idempotency_key, fingerprint, lifetime = ARGV[3], ARGV[4], ARGV[5]
 local request, name, priority, memory_gb, max_attempts = ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10]
 
 if idempotency_key ~= '' then
   local known_fingerprint, known = unpack(redis.call('HMGET', key('idempotency:' .. idempotency_key), 'fingerprint', 'job'))
   if known and redis.call('EXISTS', record(known)) == 1 then
-    return {known_fingerprint == fingerprint and 'replayed' or 'mismatch', known}
+    return {known_fingerprint == fingerprint and 'replayed' or 'mismatch', shown({known})}
   end
 end
 
@@ -26,4 +26,4 @@ if idempotency_key ~= '' then
   redis.call('HSET', key('idempotency:' .. idempotency_key), 'fingerprint', fingerprint, 'job', job)
   redis.call('PEXPIRE', key('idempotency:' .. idempotency_key), lifetime)
 end
-return {'created', job}
+return {'created', shown({job})}
