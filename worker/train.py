@@ -56,27 +56,31 @@ class StopSignal:
 
 def main() -> None:
     """Carries out one assignment from standard input; its outcome goes to the file descriptor in argv."""
-    stop, outcome_fd = StopSignal(), int(sys.argv[2])
     try:
-        get_ready()
-        gc.freeze()
-        line = sys.stdin.buffer.readline()
+        outcome = _wait_and_work(StopSignal())
     except StopRequested:
-        return
-    if line:
-        threading.Thread(target=_die_with_the_worker, daemon=True).start()
-        outcome = carry_out(Assignment.model_validate_json(line), stop)
-        os.write(outcome_fd, outcome.model_dump_json().encode())
+        outcome = Stopped()
+    if outcome is not None:
+        os.write(int(sys.argv[2]), outcome.model_dump_json().encode())
     sys.stdout.flush()
     os._exit(0)  # taking the interpreter and torch down in order would take a tenth of a second
+
+
+def _wait_and_work(stop: StopSignal) -> Outcome | None:
+    """The outcome of the assignment; None if the worker never gave one."""
+    get_ready()
+    gc.freeze()
+    line = sys.stdin.buffer.readline()
+    if not line:
+        return None
+    threading.Thread(target=_die_with_the_worker, daemon=True).start()
+    return carry_out(Assignment.model_validate_json(line), stop)
 
 
 def carry_out(assignment: Assignment, stop: StopSignal) -> Outcome:
     """Trains, and says what came of it; the traceback of an error goes to standard error, which is the job's log."""
     try:
         return Training(assignment).run(stop)
-    except StopRequested:
-        return Stopped()
     except Fenced as error:
         print(error)
         return FencedOff()

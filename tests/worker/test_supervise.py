@@ -1,0 +1,248 @@
+"""Attempts by a supervisor in this process, with real training processes and a real server."""
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import safetensors.torch
+
+from tests.worker.samples import submission, worker
+from worker.artifacts import ArtifactStore
+from worker.assignment import Places
+from worker.hardware import Machine
+from worker.jobs import Cause, Job, State
+from worker.settings import Settings
+from worker.standby import Standby
+from worker.store import JobStore
+from worker.supervise import Supervisor
+
+ENDLESS = 10**8
+PATIENCE_S = 60
+
+
+class Workshop:
+    """A supervisor, the store it serves and the jobs for which it woke others."""
+
+    def __init__(self, redis_url: str, folder: Path, standby: Standby, machine: Machine) -> None:
+        self.store = JobStore.connect(redis_url)
+        self.artifacts = ArtifactStore(str(folder))
+        self.woken: list[str] = []
+        places = Places(redis_url=redis_url, artifacts_url=str(folder), data_dir=folder / "data", data_mirror=())
+        settings = Settings(lease_s=5, checkpoint_interval_s=0.8, cancel_grace_s=20)
+        wake: Callable[[Job], None] = lambda job: self.woken.append(job.id)  # noqa: E731
+        self.supervisor = Supervisor(self.store, wake, worker, standby, machine, settings, places)
+
+    def submit(self, **settings: Any) -> str:
+        return self.store.submit(submission(**settings)).job.id
+
+    def carry_out(self, job_id: str) -> Job:
+        self.supervisor.run(job_id)
+        return self.store.get(job_id)
+
+    def begin(self, job_id: str) -> threading.Thread:
+        """Carries a job out in the background; returns once it trains."""
+        thread = threading.Thread(target=self.supervisor.run, args=(job_id,))
+        thread.start()
+        self.wait_for(lambda: self.store.get(job_id).progress.step > 0)
+        return thread
+
+    def wait_for(self, condition: Callable[[], object]) -> None:
+        deadline = time.monotonic() + PATIENCE_S
+        while not condition():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+    def kill_training(self) -> None:
+        """Kills all training processes, the idle one too."""
+        for process in training_processes():
+            process.kill()
+
+    def files_of(self, job_id: str) -> dict[str, bytes]:
+        paths = {file.name: self.store.locate(job_id, file.name) for file in self.store.artifacts(job_id)}
+        return {name: self.artifacts.read(path) for name, path in paths.items()}
+
+
+def training_processes() -> list[psutil.Process]:
+    return [child for child in psutil.Process().children() if "worker.train" in " ".join(child.cmdline())]
+
+
+@pytest.fixture(scope="module")
+def machine() -> Machine:
+    return Machine()
+
+
+@pytest.fixture(scope="module")
+def standby(machine: Machine) -> Iterator[Standby]:
+    """One for all tests of this module: what is tested with a warm process is tested sooner."""
+    with Standby(machine) as standby:
+        yield standby
+    assert training_processes() == []
+
+
+@pytest.fixture
+def workshop(redis_database: str, tmp_path: Path, standby: Standby, machine: Machine) -> Workshop:
+    return Workshop(redis_database, tmp_path, standby, machine)
+
+
+def test_a_job_succeeds_and_leaves_its_result(workshop: Workshop) -> None:
+    job_id = workshop.submit(steps=200, evaluate_every=100, log_every=20)
+    job = workshop.carry_out(job_id)
+    assert (job.status, job.attempt, job.progress.step, job.progress.percent) == (State.SUCCEEDED, 1, 200, 100.0)
+    assert job.result is not None and job.result.best is not None
+    assert job.result.best.metric == "expected_loss" and job.metrics == job.result.metrics
+    series = workshop.store.metrics(job_id)
+    assert series["loss"].step == list(range(20, 201, 20)) and series["expected_loss"].step == [100, 200]
+    assert series["loss"].value[-1] == job.metrics["loss"]
+    assert set(workshop.files_of(job_id)) == {"model.safetensors", "result.json", "metrics.json", "spec.json"}
+    assert "polynomial with reinmax" in workshop.store.logs(job_id)
+    assert job.environment is not None and job.environment.deterministic
+
+
+def test_a_message_for_a_job_that_is_not_queued_does_nothing(workshop: Workshop) -> None:
+    job_id = workshop.submit(steps=1)
+    done = workshop.carry_out(job_id)
+    assert workshop.carry_out(job_id) == done
+    workshop.supervisor.run("job_unknown")
+
+
+def test_a_killed_run_ends_as_if_it_had_not_been(workshop: Workshop) -> None:
+    settings = {"steps": 1500, "log_every": 10}
+    undisturbed, disturbed = workshop.submit(**settings), workshop.submit(**settings)
+    assert workshop.carry_out(undisturbed).status is State.SUCCEEDED
+    thread = workshop.begin(disturbed)
+    attempt = workshop.store.attempt(disturbed, 1)
+    workshop.wait_for(attempt.checkpoints)
+    saved = attempt.checkpoints()[0]
+    workshop.wait_for(lambda: workshop.store.get(disturbed).progress.step > saved.step)
+    workshop.kill_training()
+    thread.join()
+    job = workshop.store.get(disturbed)
+    assert (job.status, job.attempt) == (State.QUEUED, 1)
+    assert job.status_reason is not None and workshop.woken == [disturbed]
+
+    job = workshop.carry_out(disturbed)
+    assert (job.status, job.attempt) == (State.SUCCEEDED, 2)
+    assert "continuing at step" in workshop.store.logs(disturbed)
+    expected, found = workshop.files_of(undisturbed), workshop.files_of(disturbed)
+    assert parameters(found["model.safetensors"]) == parameters(expected["model.safetensors"])
+    assert found["metrics.json"] == expected["metrics.json"]
+    assert workshop.store.metrics(disturbed) == workshop.store.metrics(undisturbed)
+    assert [state for state in states(workshop, disturbed) if state in ("running", "succeeded")] == [
+        "running",
+        "running",
+        "succeeded",
+    ]
+
+
+def parameters(model: bytes) -> dict[str, list[Any]]:
+    return {name: tensor.tolist() for name, tensor in safetensors.torch.load(model).items()}
+
+
+def states(workshop: Workshop, job_id: str) -> list[str]:
+    events = workshop.store.events_after(job_id)
+    return [event.data.split('"')[3] for event in events if event.kind == "state"]
+
+
+def test_a_run_goes_on_from_an_older_checkpoint_if_the_newest_is_damaged(workshop: Workshop) -> None:
+    job_id = workshop.submit(steps=ENDLESS)
+    attempt = workshop.store.attempt(job_id, 1)
+    thread = workshop.begin(job_id)
+    workshop.wait_for(lambda: len(attempt.checkpoints()) == 2)
+    workshop.kill_training()
+    thread.join()
+    newest, older = attempt.checkpoints()
+    workshop.artifacts.put(job_id, newest.epoch, newest.files[0].name, b"torn")
+    thread = workshop.begin(job_id)
+    workshop.wait_for(lambda: "continuing" in workshop.store.logs(job_id))
+    workshop.store.cancel(job_id)
+    thread.join()
+    log = workshop.store.logs(job_id)
+    assert f"the checkpoint at step {newest.step} is not used" in log and f"continuing at step {older.step}" in log
+
+
+def test_cancelling_saves_a_checkpoint_and_takes_less_than_two_seconds(workshop: Workshop) -> None:
+    job_id = workshop.submit(steps=ENDLESS)
+    thread = workshop.begin(job_id)
+    began = time.monotonic()
+    workshop.store.cancel(job_id)
+    thread.join()
+    assert time.monotonic() - began < 2
+    job = workshop.store.get(job_id)
+    assert job.status is State.CANCELLED
+    (saved, *_) = workshop.store.attempt(job_id, 1).checkpoints()
+    assert f"stopped at step {saved.step}" in workshop.store.logs(job_id) and saved.step == job.progress.step
+
+
+def test_a_job_fails_when_its_time_is_up(workshop: Workshop) -> None:
+    job = workshop.carry_out(workshop.submit(steps=ENDLESS, timeout_s=0.5))
+    assert job.status is State.FAILED and job.status_reason is not None and job.error is not None
+    assert job.status_reason.code == Cause.TIMEOUT and "0.5 s" in job.error.message
+
+
+def test_a_diverged_job_fails_at_once(workshop: Workshop) -> None:
+    exploding = {"name": "sgd", "lr": 100.0, "weight_decay": 1.0}
+    job = workshop.carry_out(workshop.submit(optimizer=exploding))
+    assert (job.status, job.attempt) == (State.FAILED, 1)
+    assert job.status_reason is not None and job.status_reason.code == Cause.DIVERGED
+    assert job.error is not None and job.error.type == "Diverged"
+
+
+def test_a_job_whose_data_is_not_to_be_had_says_what_to_do(workshop: Workshop) -> None:
+    job = workshop.carry_out(workshop.submit(task="categorical_vae"))
+    assert job.status is State.FAILED and job.error is not None
+    assert job.error.type == "DataUnavailable" and "REINMAX_DATA_MIRROR" in job.error.message
+    assert "Traceback" not in job.error.message and "Traceback" in workshop.store.logs(job.id)
+
+
+def test_a_worker_that_shuts_down_hands_its_job_back(workshop: Workshop, standby: Standby) -> None:
+    job_id = workshop.submit(steps=ENDLESS)
+    thread = workshop.begin(job_id)
+    workshop.supervisor.shut_down()
+    thread.join()
+    job = workshop.store.get(job_id)
+    assert (job.status, job.attempt, workshop.woken) == (State.QUEUED, 0, [job_id])
+    assert len(workshop.store.attempt(job_id, 1).checkpoints()) >= 1
+    assert workshop.carry_out(job_id).status is State.QUEUED, "a worker that shuts down claims nothing"
+    assert workshop.woken == [job_id, job_id]
+    standby.replenish()
+
+
+def test_a_fenced_training_process_is_killed(workshop: Workshop) -> None:
+    job_id = workshop.submit(steps=ENDLESS)
+    thread = workshop.begin(job_id)
+    workshop.store.keyspace.client.zadd("reinmax:leases", {job_id: 0})
+    workshop.store.reap()
+    thread.join()
+    assert workshop.store.get(job_id).status is State.QUEUED and workshop.woken == []
+
+
+def test_training_goes_on_through_an_outage_of_the_server(workshop: Workshop) -> None:
+    job_id = workshop.submit(steps=300, log_every=1)
+    thread = workshop.begin(job_id)
+    workshop.store.keyspace.client.execute_command("CLIENT", "PAUSE", "300")  # type: ignore[no-untyped-call]
+    workshop.store.keyspace.client.execute_command("CLIENT", "KILL", "TYPE", "normal")  # type: ignore[no-untyped-call]
+    thread.join()
+    assert workshop.store.get(job_id).status is State.SUCCEEDED
+    assert workshop.store.metrics(job_id)["loss"].step == list(range(1, 301))
+
+
+def test_a_training_process_ends_with_its_worker() -> None:
+    script = (
+        "import os\n"
+        "from worker.child import Child\n"
+        "from worker.hardware import Machine\n"
+        "print(Child(Machine()).pid, flush=True)\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    worker_process = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
+    child = int(worker_process.stdout)
+    deadline = time.monotonic() + 10
+    while psutil.pid_exists(child) and psutil.Process(child).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
