@@ -46,7 +46,8 @@ class RectifiedAdam(torch.optim.Adam):
         for group in self.param_groups:
             group["steps"] += 1
             group["lr"], group["eps"] = _rectified(group)
-        return super().step(closure)
+        loss: float | None = super().step(closure)
+        return loss
 
 
 def _rectified(group: dict[str, Any]) -> tuple[float, float]:

@@ -65,7 +65,7 @@ class Trainer:
     def _advance(self) -> Progress:
         losses = self.spec.task.loss(self.model, self.batches[self.step], self.spec.estimator, self.generator)
         self.optimizer.zero_grad()
-        losses["loss"].backward()  # type: ignore[no-untyped-call]
+        losses["loss"].backward()
         self.optimizer.step()
         self.step += 1
         return Progress(self.step, self.spec.steps, self._logged(losses))
@@ -92,7 +92,8 @@ class Trainer:
         """The task's metrics now. Its draws depend on seed and step alone and leave the run's as they are."""
         generator = _generator(self.device, self.spec.seed, EVALUATION, self.step)
         with torch.no_grad():
-            return self.spec.task.evaluate(self.model, self.data, self.spec.estimator, generator)
+            metrics: dict[str, float] = self.spec.task.evaluate(self.model, self.data, self.spec.estimator, generator)
+        return metrics
 
     def result(self) -> dict[str, Any]:
         """Last value of every series, the best of the task's objective, and seconds spent in steps."""
@@ -185,7 +186,8 @@ def _initial_model(spec: RunSpec) -> torch.nn.Module:
     """The untrained model: the same on every device, without touching the caller's random numbers."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(spec.seed)
-        return spec.task.model()
+        model: torch.nn.Module = spec.task.model()
+    return model
 
 
 def _generator(device: torch.device, *key: int) -> torch.Generator:

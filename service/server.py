@@ -18,7 +18,7 @@ from fastapi import FastAPI
 from service.app import create_app
 from service.events import Changes
 from service.guard import KeysMissing
-from service.waking import Bell
+from service.waking import Messenger
 from worker.embedded_server import EmbeddedServer, ServerNotStarted
 from worker.server_folder import StateFolderUnusable
 from worker.server_program import NoServerProgram
@@ -111,8 +111,8 @@ def main() -> None:
         logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
         with ExitStack() as resources:
             url = settings.redis_url or resources.enter_context(EmbeddedServer(settings.state_dir)).url
-            bell = resources.enter_context(Bell(url))
-            app = create_app(settings, redis_url=url, wake=bell.ring)
+            messenger = resources.enter_context(Messenger(url))
+            app = create_app(settings, redis_url=url, wake=messenger.call_for)
             listener = resources.enter_context(listen(settings))
             print(f"API at {url_of(listener)}, documentation at {url_of(listener)}/docs", flush=True)
             serve(app, listener, settings)

@@ -15,11 +15,11 @@ logger = logging.getLogger(__name__)
 
 
 @final
-class Bell:
-    """Rings for a worker, in a thread of its own: a submission does not wait until Celery has sent its message.
+class Messenger:
+    """Calls for workers in a thread of its own, so that no submission waits until Celery has sent its message.
 
-    Rings that are lost do no harm: the job is in the store already, and the workers' sweep finds it.
-    Works inside a `with` block, at whose end the rings still outstanding are sent.
+    Calls that are lost do no harm: the job is in the store already, and the workers' sweep finds it.
+    Works inside a `with` block, at whose end the calls still outstanding are sent.
 
     Args:
         redis_url: the server through which Celery reaches the workers.
@@ -28,7 +28,7 @@ class Bell:
     def __init__(self, redis_url: str) -> None:
         self._redis_url = redis_url
         self._waiting: SimpleQueue[Job | None] = SimpleQueue()
-        self._thread = Thread(target=self._send, name="bell", daemon=True)
+        self._thread = Thread(target=self._send, name="messenger", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -38,7 +38,7 @@ class Bell:
         self._waiting.put(None)
         self._thread.join(STOPPING_S)
 
-    def ring(self, job: Job) -> None:
+    def call_for(self, job: Job) -> None:
         """Tells the workers of a new job, soon."""
         self._waiting.put(job)
 

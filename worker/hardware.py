@@ -15,7 +15,7 @@ import psutil
 
 GB = 10**9
 CGROUPS = Path("/sys/fs/cgroup")
-QUERY = ("nvidia-smi", "--query-gpu=index,name,memory.total", "--format=csv,noheader,nounits")
+QUERY = ("nvidia-smi", "--query-gpu=index,uuid,memory.total,name", "--format=csv,noheader,nounits")
 
 Device: TypeAlias = Literal["cpu", "cuda"]
 
@@ -29,8 +29,11 @@ class Gpu:
     """An NVIDIA GPU, as its driver describes it."""
 
     index: int
-    name: str
+    """As nvidia-smi counts."""
+    uuid: str
+    """What CUDA_VISIBLE_DEVICES takes, whatever order CUDA counts in."""
     memory_gb: float
+    name: str
 
 
 @dataclass(frozen=True)
@@ -81,31 +84,50 @@ class Machine:
         return int(events.get("oom_kill", 0))
 
 
-def find_machine(device: Device | None = None, gpu: int = 0) -> Machine:
+def find_machine(device: Device | None = None, gpu: int = 0, visible: str | None = None) -> Machine:
     """This machine, as a worker for a device sees it.
 
     Args:
         device: "cpu" or "cuda"; by default "cuda" where there are a GPU and a torch that can use it.
-        gpu: which GPU, as nvidia-smi counts.
+        gpu: which of the visible GPUs.
+        visible: the GPUs to count, as CUDA_VISIBLE_DEVICES names them; all if None.
 
     Raises:
         NoSuchGpu: asked for a GPU that cannot be used.
     """
-    gpus = {found.index: found for found in _gpus()} if device != "cpu" else {}
-    if gpu in gpus and not _torch_is_for_cpu_only():
+    gpus = [] if device == "cpu" else _visible(installed_gpus(), visible)
+    usable = not _torch_is_for_cpu_only()
+    if gpu < len(gpus) and usable:
         return Machine(gpus[gpu])
     if device == "cuda" or gpu:
-        raise NoSuchGpu(_missing(gpu, gpus))
+        raise NoSuchGpu(_missing(gpu, gpus, usable))
     return Machine()
 
 
-def _gpus() -> list[Gpu]:
+def installed_gpus() -> list[Gpu]:
+    """All NVIDIA GPUs that the driver shows."""
     try:
         listing = subprocess.run(QUERY, capture_output=True, text=True, timeout=20, check=True).stdout
     except (OSError, subprocess.SubprocessError):
         return []
-    rows = (line.split(", ") for line in listing.splitlines() if line.count(", ") == 2)
-    return [Gpu(int(index), name, float(mebibytes) * 2**20 / GB) for index, name, mebibytes in rows]
+    return parse_gpus(listing)
+
+
+def parse_gpus(listing: str) -> list[Gpu]:
+    """The GPUs of an answer to `QUERY`; those that do not tell their memory are left out."""
+    rows = (line.split(", ", 3) for line in listing.splitlines() if line.count(", ") >= 3)
+    return [
+        Gpu(int(index), uuid, int(mebibytes) * 2**20 / GB, name)
+        for index, uuid, mebibytes, name in rows
+        if mebibytes.isdigit()
+    ]
+
+
+def _visible(gpus: list[Gpu], visible: str | None) -> list[Gpu]:
+    if visible is None:
+        return gpus
+    wanted = [word.strip() for word in visible.split(",") if word.strip()]
+    return [gpu for word in wanted for gpu in gpus if word == str(gpu.index) or gpu.uuid.startswith(word)]
 
 
 def _torch_is_for_cpu_only() -> bool:
@@ -115,10 +137,10 @@ def _torch_is_for_cpu_only() -> bool:
         return True
 
 
-def _missing(gpu: int, gpus: dict[int, Gpu]) -> str:
-    if gpu in gpus:
-        return f"GPU {gpu} ({gpus[gpu].name}) is there, but torch {version('torch')} is built for CPUs; install a CUDA build"
-    found = ", ".join(f"{index} ({known.name})" for index, known in gpus.items()) or "none"
+def _missing(gpu: int, gpus: list[Gpu], usable: bool) -> str:
+    if gpu < len(gpus) and not usable:
+        return f"GPU {gpu} ({gpus[gpu].name}) is there, but torch is missing or built for CPUs; install a CUDA build"
+    found = ", ".join(f"{number} ({known.name})" for number, known in enumerate(gpus)) or "none"
     return (
         f"expected GPU {gpu}, but nvidia-smi finds {found}; choose one of them, or start the worker with --device cpu"
     )

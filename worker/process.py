@@ -7,7 +7,7 @@ import os
 import socket
 import time
 import warnings
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -65,7 +65,7 @@ class WorkerProcess:
     def run(self) -> int:
         """Serves until SIGTERM or SIGINT, which hand the running job back. Returns the exit code."""
         _wait_for(self._store)
-        maintenance = Maintenance(self._store, self._wake, self.describe, self._settings.lease_s)
+        maintenance = Maintenance(self._store, self._wake, self.describe, _resign, self._settings.lease_s)
         with self._standby, maintenance:
             return _serve(self._celery, self._supervisor, self._name, self._machine.queues)
 
@@ -94,7 +94,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     with ExitStack() as resources:
         redis_url = settings.redis_url or resources.enter_context(EmbeddedServer(settings.state_dir)).url
-        return WorkerProcess(settings, redis_url, find_machine(options.device, options.gpu)).run()
+        # Not a setting of ours but CUDA's own, by which people share out the GPUs of a machine.
+        machine = find_machine(options.device, options.gpu, os.environ.get("CUDA_VISIBLE_DEVICES"))
+        return WorkerProcess(settings, redis_url, machine).run()
 
 
 def _parser() -> ArgumentParser:
@@ -102,7 +104,7 @@ def _parser() -> ArgumentParser:
     parser.add_argument(
         "--device", choices=["cpu", "cuda"], help="what to train on; by default a GPU where there is one"
     )
-    parser.add_argument("--gpu", type=int, default=0, help="which GPU, as nvidia-smi counts; one worker serves one")
+    parser.add_argument("--gpu", type=int, default=0, help="which of the visible GPUs; one worker serves one")
     return parser
 
 
@@ -131,6 +133,11 @@ def _wait_for(store: JobStore) -> None:
             break
     if problems:
         raise ServerUnfit("\n".join(problems))
+
+
+def _resign() -> None:
+    """Ends the process at once; its training process follows, and whoever keeps workers running starts another."""
+    os._exit(os.EX_SOFTWARE)
 
 
 def _forgiving(wake: Callable[[Job], None]) -> Callable[[Job], None]:

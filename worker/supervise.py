@@ -62,7 +62,7 @@ class Supervisor:
         """The job that is being carried out."""
 
     def shut_down(self) -> None:
-        """Hands the running job back with a checkpoint and claims no more. Returns at once; fit for a signal handler."""
+        """Hands the running job back with a checkpoint and claims no more. Returns at once, as signal handlers must."""
         self._is_stopping.set()
 
     def run(self, job_id: str) -> None:

@@ -84,7 +84,7 @@ def carry_out(assignment: Assignment, stop: StopSignal) -> Outcome:
     except Fenced as error:
         print(error)
         return FencedOff()
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  (the job has to be told, whatever went wrong)
         traceback.print_exc()
         return Failed(
             cause=_cause(error), failure=Failure(type=type(error).__name__, message=str(error) or repr(error))

@@ -11,7 +11,6 @@ from pydantic import Field
 
 from reinmax_core.data.base import DataSet, DataSource
 from reinmax_core.data.fashion_mnist import FashionMnist
-from reinmax_core.data.images import ImageDataSet
 from reinmax_core.data.mnist import Mnist
 from reinmax_core.estimators.base import Estimator
 from reinmax_core.tasks.base import Batches, Recommendation, Task
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
 PIXELS = 28 * 28
 EVALUATION_ROWS = 1000
-DATA_SETS: dict[str, type[ImageDataSet]] = {"mnist": Mnist, "fashion_mnist": FashionMnist}
+DATA_SETS: dict[str, type[Mnist | FashionMnist]] = {"mnist": Mnist, "fashion_mnist": FashionMnist}
 
 
 def _rows(table: str) -> dict[tuple[int, int], Recommendation]:
@@ -170,18 +169,20 @@ class CategoricalVae(Task):
         }
 
     def _test_images(self, data: Images) -> Iterator[Tensor]:
-        for rows in data.test.split(EVALUATION_ROWS):
+        for rows in data.test.split(EVALUATION_ROWS):  # type: ignore[no-untyped-call]
             yield rows.float() / 255
 
     def logits(self, model: nn.Module, images: Tensor) -> Tensor:
         """Unnormalised log q(z|x), [images, latents, categories], for images [images, 784] in [0, 1]."""
-        return model.encoder(images).unflatten(-1, (self.latents, self.categories))
+        code: Tensor = model.get_submodule("encoder")(images)
+        logits: Tensor = code.unflatten(-1, (self.latents, self.categories))  # type: ignore[no-untyped-call]
+        return logits
 
     def reconstruction(self, model: nn.Module, images: Tensor, draws: Tensor) -> Tensor:
         """-log p(x|z) in nats, [..., images], for draws [..., images, latents, categories]."""
         from torch.nn.functional import binary_cross_entropy_with_logits
 
-        pixels = model.decoder(draws.flatten(-2))
+        pixels: Tensor = model.get_submodule("decoder")(draws.flatten(-2))
         return binary_cross_entropy_with_logits(pixels, images.expand_as(pixels), reduction="none").sum(-1)
 
     def divergence(self, logits: Tensor) -> Tensor:

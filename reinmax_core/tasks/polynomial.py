@@ -68,14 +68,14 @@ class Polynomial(Task):
         return _Always(data)
 
     def loss(self, model: nn.Module, batch: Tensor, estimator: Estimator, generator: Generator) -> dict[str, Tensor]:
-        logits = model.theta.expand(self.batch // estimator.evaluations, self.latents, 2)
+        logits = model.get_parameter("theta").expand(self.batch // estimator.evaluations, self.latents, 2)
         cost = Separable(lambda draws: self.power(draws[..., 0] - batch))
         return {"loss": estimator.expectation(logits, cost, generator=generator).mean()}
 
     def evaluate(self, model: nn.Module, data: Tensor, estimator: Estimator, generator: Generator) -> dict[str, float]:
         """The expected loss, in closed form, and its distance to the optimum."""
         at_one, at_zero = self.power(1 - data), self.power(data)
-        probability = model.theta.softmax(-1)[:, 0]
+        probability = model.get_parameter("theta").softmax(-1)[:, 0]
         expected = (probability * at_one + (1 - probability) * at_zero).mean().item()
         optimum = at_one.minimum(at_zero).mean().item()
         return {"expected_loss": expected, "gap": expected - optimum}

@@ -72,16 +72,20 @@ def rounds_of(draws: dict[str, Draw], shape: tuple[int, int], rounds: int) -> di
     return times
 
 
+def cell(first: list[float], mine: list[float]) -> str:
+    faster = statistics.median(a / b for a, b in zip(first, mine, strict=True))
+    return f"{statistics.median(mine):.3f} ({faster:.1f}x)"
+
+
 def table(draws: dict[str, Draw], shapes: tuple[tuple[int, int], ...], rounds: int) -> None:
     """Prints a row a shape: median milliseconds, and how many times faster than the first contestant."""
     first, *_ = draws
     print(f"\n| float32 | {' | '.join(draws)} |\n|---|{'---:|' * len(draws)}", flush=True)
     for rows, classes in shapes:
         times = rounds_of(draws, (rows, classes), rounds)
-        cells = [
-            f"{statistics.median(mine):.3f} ({statistics.median(a / b for a, b in zip(times[first], mine, strict=True)):.1f}x)"
-            for mine in times.values()
-        ]
+        ratios = {name: [a / b for a, b in zip(times[first], mine, strict=True)] for name, mine in times.items()}
+        median = statistics.median
+        cells = [cell(times[first], mine) for mine in times.values()]
         print(f"| {rows}x{classes} | {' | '.join(cells)} |", flush=True)
 
 

@@ -46,11 +46,14 @@ def polynomial_by_hand(batch: int = 256, latents: int = 128, c: float = 0.45, p:
         yield loss.item()
 
 
-def vae_by_hand(categories: int, latents: int, tau: float, optimizer_class: type[torch.optim.Optimizer]) -> Iterator[float]:
+def vae_by_hand(
+    categories: int, latents: int, tau: float, optimizer_class: type[torch.optim.Optimizer]
+) -> Iterator[float]:
     linear, relu = torch.nn.Linear, torch.nn.ReLU
     code = categories * latents
     encoder = torch.nn.Sequential(linear(784, 512), relu(), linear(512, 256), relu(), linear(256, code))
-    decoder = torch.nn.Sequential(linear(code, 256), relu(), linear(256, 512), relu(), linear(512, 784), torch.nn.Sigmoid())
+    layers = (linear(code, 256), relu(), linear(256, 512), relu(), linear(512, 784), torch.nn.Sigmoid())
+    decoder = torch.nn.Sequential(*layers)
     optimizer = optimizer_class([*encoder.parameters(), *decoder.parameters()], lr=5e-4)
     images = torch.tensor(Mnist().load(DataSource.from_environment()).train_images).flatten(1).float() / 255
     while True:
@@ -68,7 +71,8 @@ def vae_by_hand(categories: int, latents: int, tau: float, optimizer_class: type
 
 
 def trainer(**spec: object) -> Iterator[object]:
-    return iter(Trainer(RunSpec.model_validate({"estimator": "reinmax", "steps": 10**8, "evaluate_every": 10**9} | spec)))
+    known = {"estimator": "reinmax", "steps": 10**8, "evaluate_every": 10**9}
+    return iter(Trainer(RunSpec.model_validate(known | spec)))
 
 
 def comparisons() -> Iterator[Comparison]:
@@ -111,7 +115,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     rounds = parser.parse_args().rounds
     torch.set_num_threads(2)
-    print("| task | trainer, steps/s | by hand, steps/s | ratio, median of rounds | wanted |\n|---|---:|---:|---:|---:|")
+    print("| task | trainer, steps/s | by hand, steps/s | ratio, median of rounds | wanted |")
+    print("|---|---:|---:|---:|---:|")
     for comparison in comparisons():
         print(measure(comparison, rounds), flush=True)
 
