@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -63,8 +64,8 @@ class Download:
             self._transfer(address)
         # Errors of requests are OSErrors; a server's broken header is a ValueError.
         except (OSError, ValueError, DataCorrupt) as error:
-            logger.warning("%s could not be downloaded: %s", self.file.name, error)
-            failures.append(f"{address}: {error}")
+            failures.append(f"{address}: {_in_short(error)}")
+            logger.warning("%s could not be downloaded from %s", self.file.name, failures[-1])
             return False
         return True
 
@@ -84,3 +85,10 @@ class Download:
             partial.replace(self.path)
         finally:
             partial.unlink(missing_ok=True)
+
+
+def _in_short(error: Exception) -> str:
+    """What went wrong, without the wrappings in which a connection's errors come."""
+    cause: object = error.args[0] if error.args else error
+    # "HTTPSConnection(host='...', port=443): Failed to resolve '...'"
+    return re.sub(r"^\w*Connection\w*\([^)]*\): ", "", str(getattr(cause, "reason", error)))
