@@ -44,7 +44,7 @@ COPY --from=build-api /opt/reinmax /opt/reinmax
 USER reinmax
 EXPOSE 8000
 STOPSIGNAL SIGTERM
-CMD ["reinmax", "api"]
+CMD ["reinmax", "api", "--make-key"]
 
 FROM base AS worker
 COPY --from=build-worker /opt/reinmax /opt/reinmax

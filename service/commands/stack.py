@@ -40,12 +40,21 @@ def up(
         stack.run_until(end)
 
 
-def api(as_json: AsJson = False) -> None:
+def api(
+    make_key: Annotated[
+        bool, typer.Option("--make-key", help="Where there is no API key, make one in REINMAX_API_KEYS_FILE.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Run the API alone, as in a container."""
     from service.server import main
+    from worker.settings import Settings, load_api_keys
 
     if as_json:
         log_as_json()
+    if make_key:
+        with _explained():
+            load_api_keys(Settings())
     main()
 
 
