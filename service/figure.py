@@ -12,11 +12,19 @@ from service.answers import Curve
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-COLOURS: Final = ("#d62728", "#1f77b4", "#2ca02c", "#ff7f0e", "#9467bd", "#8c564b", "#7f7f7f", "#17becf", "#e377c2")
-"""Told apart in print and by most people who see colours otherwise; the first draws the eye."""
-DASHES: Final = ("-", "-", "-", "--", "--", "-", "-")
+STROKES: Final = (
+    ("#d62728", "-", 2.6),
+    ("#222222", "-", 1.4),
+    ("#1f77b4", "-", 2.6),
+    ("#ff7f0e", (0, (3, 2)), 1.6),
+    ("#2ca02c", "-", 2.6),
+    ("#9467bd", (0, (3, 2)), 1.6),
+    ("#8c8c8c", "-", 1.4),
+)
+"""Colour, dashes and width of a line. A wide line under a dashed one shows both where curves coincide."""
 INK: Final = "#222222"
 FAINT: Final = "#8a8a8a"
+OPTIMUM: Final = "optimum"
 STYLE: Final[dict[Any, Any]] = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
@@ -50,12 +58,18 @@ class Panel:
     """The best possible value, drawn as a dashed line."""
 
 
-def draw(panels: Sequence[Panel], title: str, paths: Sequence[Path]) -> None:
-    """Draws the panels beside each other, a colour for each name, and saves the drawing to every path."""
+def draw(panels: Sequence[Panel], names: Sequence[str], title: str, paths: Sequence[Path]) -> None:
+    """Draws the panels beside each other and saves the drawing to every path.
+
+    Args:
+        panels: what is drawn.
+        names: of all curves, in the order in which strokes are given out and the legend tells them.
+        title: stands above them all.
+        paths: the ending of each says in which format.
+    """
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    names = list(dict.fromkeys(name for panel in panels for name in panel.curves))
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(3.5 * len(panels), 4.2), layout="constrained")
         axes = figure.subplots(1, len(panels), squeeze=False)[0]
@@ -63,26 +77,26 @@ def draw(panels: Sequence[Panel], title: str, paths: Sequence[Path]) -> None:
             _draw_panel(panel, ax, names)
         figure.suptitle(title, x=0.008, ha="left", fontsize=12.5, fontweight="bold", color=INK)
         handles = {label: line for ax in axes for line, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles), frameon=False)
+        told = [name for name in (*names, OPTIMUM) if name in handles]
+        lines = [handles[name] for name in told]
+        figure.legend(lines, told, loc="outside lower center", ncols=len(told), frameon=False)
         for path in paths:
             figure.savefig(path, dpi=160)
 
 
 def _draw_panel(panel: Panel, ax: Axes, names: Sequence[str]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     for name, curve in panel.curves.items():
-        index = names.index(name)
-        ax.plot(
-            curve.step,
-            [float("nan") if value is None else value for value in curve.value],
-            label=name,
-            color=COLOURS[index % len(COLOURS)],
-            linestyle=DASHES[index % len(DASHES)],
-            linewidth=2.4 if index == 0 else 1.5,
-            zorder=3 if index == 0 else 2,
-        )
+        values = [float("nan") if value is None else value for value in curve.value]
+        colour, dashes, width = STROKES[names.index(name) % len(STROKES)]
+        # Dashed lines above the solid ones.
+        order = 3 if dashes == "-" else 4
+        ax.plot(curve.step, values, label=name, color=colour, linestyle=dashes, linewidth=width, zorder=order)
     if panel.optimum is not None:
-        ax.axhline(panel.optimum, color=INK, linestyle=(0, (4, 3)), linewidth=1.1, label="optimum", zorder=1)
+        ax.axhline(panel.optimum, color=INK, linestyle=(0, (4, 3)), linewidth=1.0, label=OPTIMUM, zorder=1)
     ax.set_title(panel.title)
-    ax.set_xlabel("step")
+    ax.set_xlabel("optimiser steps")
+    ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     ax.set_ylabel(panel.metric)
     ax.margins(x=0.02, y=0.06)
