@@ -55,7 +55,7 @@ def soft_samples(probs: Tensor, drawn: Tensor, tau: float, samples: int, generat
     at_drawn = drawn[..., None, None].expand(*drawn.shape, 1, samples)
     # E_d p_j / (E_j + E_d p_j)
     reached = ringing.gather(-2, at_drawn) * probs.unsqueeze(-1)
-    weights = _tempered(categorical.put(reached / ringing.add_(reached), -2, at_drawn, 1), tau)
+    weights = _tempered(categorical.put(reached / (ringing + reached), -2, at_drawn, 1), tau)
     return weights / weights.sum(-2, keepdim=True)
 
 

@@ -83,8 +83,6 @@ def table(draws: dict[str, Draw], shapes: tuple[tuple[int, int], ...], rounds: i
     print(f"\n| float32 | {' | '.join(draws)} |\n|---|{'---:|' * len(draws)}", flush=True)
     for rows, classes in shapes:
         times = rounds_of(draws, (rows, classes), rounds)
-        ratios = {name: [a / b for a, b in zip(times[first], mine, strict=True)] for name, mine in times.items()}
-        median = statistics.median
         cells = [cell(times[first], mine) for mine in times.values()]
         print(f"| {rows}x{classes} | {' | '.join(cells)} |", flush=True)
 

@@ -111,7 +111,7 @@ def test_exact_is_the_sum_over_joint_states(classes: int) -> None:
 
 
 def test_exact_in_parts_is_exact() -> None:
-    """A batch whose states are enumerated in several parts, against its rows one by one."""
+    """A batch whose states are enumerated in several parts, against quarters of it that are not."""
     logits = torch.randn(100, 12, 2, dtype=torch.float64, requires_grad=True)
     parameters = torch.randn(12, 2, dtype=torch.float64, requires_grad=True)
     calls: list[int] = []
@@ -126,10 +126,10 @@ def test_exact_in_parts_is_exact() -> None:
 
     values, at_logits, at_parameters = both(logits)
     assert len(calls) > 3
-    alone = [both(row) for row in logits.split(1)]
-    assert torch.allclose(values, torch.cat([row[0] for row in alone]), rtol=1e-10)
-    assert torch.allclose(at_logits, torch.cat([row[1] for row in alone]), atol=1e-12)
-    assert torch.allclose(at_parameters, torch.stack([row[2] for row in alone]).sum(0), atol=1e-10)
+    quarters = [both(rows) for rows in logits.split(25)]
+    assert torch.allclose(values, torch.cat([quarter[0] for quarter in quarters]), rtol=1e-10)
+    assert torch.allclose(at_logits, torch.cat([quarter[1] for quarter in quarters]), atol=1e-12)
+    assert torch.allclose(at_parameters, torch.stack([quarter[2] for quarter in quarters]).sum(0), atol=1e-10)
 
 
 def test_exact_takes_separable_costs_one_latent_at_a_time() -> None:

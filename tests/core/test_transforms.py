@@ -29,6 +29,13 @@ def cubic(draws: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("classes", [2, 5])
+def test_vmap_can_draw_all_examples_alike(estimator: Estimator, classes: int) -> None:
+    logits = torch.randn(classes).expand(8, 3, classes)
+    found = torch.vmap(torch.func.grad(lambda row: estimator.expectation(row, cubic).sum()), randomness="same")(logits)
+    assert torch.equal(found, found[:1].expand_as(found))
+
+
+@pytest.mark.parametrize("classes", [2, 5])
 def test_vmap_draws_each_example_by_itself(estimator: Estimator, classes: int) -> None:
     logits = torch.zeros(64, 3, classes)
     draws = torch.vmap(estimator.sample, randomness="different")(logits)
