@@ -113,7 +113,7 @@ class Child:
 def _environment(machine: Machine) -> dict[str, str]:
     threads = str(machine.cores)
     return {
-        "CUDA_VISIBLE_DEVICES": str(machine.gpu.index) if machine.gpu else "",
+        "CUDA_VISIBLE_DEVICES": machine.gpu.uuid if machine.gpu else "",
         "OMP_NUM_THREADS": threads,
         "MKL_NUM_THREADS": threads,
         # Threads that wait by spinning slow each other down twentyfold where others use the cores too.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Self
 
@@ -13,11 +14,12 @@ from worker.keyspace import StoreUnavailable
 from worker.store import JobStore
 
 ROUND_S = 1.0
-REGISTER_EVERY_S = 5.0
+REGISTER_EVERY_S = 2.0
 REGISTERED_FOR_S = 15.0
-SWEEP_EVERY_S = 5.0
 FORGOTTEN_AFTER_S = 10.0
 """A worker that is idle so long after a job was queued was not woken for it."""
+DEAF_AFTER = 6
+"""A worker that has woken for the same job so often and is still idle does not hear."""
 
 logger = logging.getLogger(__name__)
 
@@ -31,13 +33,24 @@ class Maintenance:
         store: where jobs are kept.
         wake: wakes a worker for a job.
         worker: describes this worker as it is now; while it names no job, the worker is idle.
+        resign: ends a worker that no message reaches any more.
         lease_s: for how long attempts hold a job without a sign of life.
+        forgotten_after_s: when an idle worker wakes for a job by itself.
     """
 
     def __init__(
-        self, store: JobStore, wake: Callable[[Job], None], worker: Callable[[], WorkerRecord], lease_s: float
+        self,
+        store: JobStore,
+        wake: Callable[[Job], None],
+        worker: Callable[[], WorkerRecord],
+        resign: Callable[[], None],
+        lease_s: float,
+        forgotten_after_s: float = FORGOTTEN_AFTER_S,
     ) -> None:
-        self._store, self._wake, self._worker, self._lease_s = store, wake, worker, lease_s
+        self._store, self._wake, self._worker, self._resign = store, wake, worker, resign
+        self._lease_s, self._forgotten_after_s = lease_s, forgotten_after_s
+        self._woken_in_vain: Counter[str] = Counter()
+        self._reap_from = 0.0
         self._is_closed = threading.Event()
         self._due = {self._register: 0.0, self._reap: 0.0, self._sweep: 0.0}
         self._thread = threading.Thread(target=self._run, name="maintenance", daemon=True)
@@ -56,15 +69,11 @@ class Maintenance:
             logger.warning("the worker was not unregistered: %s", unavailable)
 
     def _run(self) -> None:
-        while not self._is_closed.wait(self._round()):
-            continue
-
-    def _round(self) -> float:
-        """Does what is due. Returns the seconds until the next round."""
-        for duty, due in self._due.items():
-            if time.monotonic() >= due:
-                self._due[duty] = time.monotonic() + self._attend_to(duty)
-        return min(ROUND_S, self._lease_s / 4)
+        rounds_s = min(ROUND_S, self._lease_s / 4, self._forgotten_after_s / 2)
+        while not self._is_closed.wait(rounds_s):
+            for duty, due in self._due.items():
+                if time.monotonic() >= due:
+                    self._due[duty] = time.monotonic() + self._attend_to(duty)
 
     def _attend_to(self, duty: Callable[[], float]) -> float:
         try:
@@ -72,7 +81,7 @@ class Maintenance:
         except StoreUnavailable as error:
             logger.warning("%s", error)
             # After an outage all leases may have run out, and their workers need time to say that they live.
-            self._due[self._reap] = time.monotonic() + self._lease_s
+            self._reap_from = time.monotonic() + self._lease_s
             return ROUND_S
         except Exception:
             logger.exception("maintenance goes on after an error")
@@ -83,15 +92,22 @@ class Maintenance:
         return REGISTER_EVERY_S
 
     def _reap(self) -> float:
-        for job in self._store.reap():
+        lost = self._store.reap() if time.monotonic() >= self._reap_from else ()
+        for job in lost:
             logger.warning("job %s: attempt %d was lost; it waits for the next", job.id, job.epoch)
             self._wake(job)
         return 0.0
 
     def _sweep(self) -> float:
         worker = self._worker()
-        if worker.job is None:
-            for job in self._store.forgotten(worker, FORGOTTEN_AFTER_S):
-                logger.info("job %s: nobody was woken for it lately", job.id)
-                self._wake(job)
-        return SWEEP_EVERY_S
+        if worker.job is not None:
+            self._woken_in_vain.clear()
+            return self._forgotten_after_s / 2
+        for job in self._store.forgotten(worker, self._forgotten_after_s):
+            logger.info("job %s: nobody was woken for it lately", job.id)
+            self._wake(job)
+            self._woken_in_vain[job.id] += 1
+        if any(times >= DEAF_AFTER for times in self._woken_in_vain.values()):
+            logger.critical("this worker is idle, but messages do not reach it; it ends, to be started anew")
+            self._resign()
+        return self._forgotten_after_s / 2

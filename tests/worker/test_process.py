@@ -107,7 +107,7 @@ def test_a_stopped_worker_hands_its_job_to_another(
     assert first.wait(10) == 0
     wait_for(lambda: trains(store, job_id) and store.get(job_id).epoch == 2)
     assert store.get(job_id).attempt == 1
-    assert [worker.job for worker in store.workers()] != []
+    wait_for(lambda: [worker.job for worker in store.workers()] == [job_id])
     store.cancel(job_id)
     wait_for(lambda: has_ended(store, job_id))
     second.terminate()
@@ -136,3 +136,8 @@ def test_messages_are_taken_in_quick_succession_and_in_order_of_priority(
     ended = sorted((store.get(job.id) for job in jobs), key=lambda job: str(job.finished_at))
     assert [job.priority for job in ended] == [9, 4, 0]
     assert all(states(store, job.id).count("starting") == 1 for job in jobs)
+
+
+def test_a_worker_does_not_load_torch() -> None:
+    script = "import sys, worker.process; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", script], check=True)

@@ -287,6 +287,15 @@ def test_metrics_of_a_resumed_run_have_no_gap_and_no_repeat(store: JobStore, sub
     assert store.logs(job_id) == "first attempt\n"
 
 
+def test_a_report_that_is_repeated_counts_once(store: JobStore, submit: Submit) -> None:
+    job_id = submit()
+    attempt = started(store, job_id)
+    for _ in range(2):
+        attempt.report(points(1, 2), progress(2), {"loss": 2.0})
+    attempt.report(points(3), progress(3), {"loss": 3.0})
+    assert store.metrics(job_id)["loss"].step == [1, 2, 3]
+
+
 def test_a_run_that_begins_anew_takes_all_points_back(store: JobStore, submit: Submit) -> None:
     job_id = submit()
     attempt = started(store, job_id)
