@@ -91,6 +91,13 @@ def probabilities(by_class: Tensor, tau: float = 1.0) -> Tensor:
     return by_class.softmax(-1)
 
 
+def log_probabilities(by_class: Tensor) -> Tensor:
+    """log softmax(logits), with its ordinary gradient."""
+    if by_class.shape[-1] <= FEW_CLASSES and by_class.device.type == "cpu":
+        return by_class.movedim(-1, 0).log_softmax(0).movedim(0, -1)
+    return by_class.log_softmax(-1)
+
+
 def draw(probs: Tensor, shape: Sequence[int], generator: Generator | None = None) -> Tensor:
     """The class drawn for each row of `shape` [..., n], from probabilities broadcastable to it; [...].
 

@@ -10,17 +10,16 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from reinmax_core.data.base import DataSet, DataSource
-from reinmax_core.data.fashion_mnist import FashionMnist
-from reinmax_core.data.mnist import Mnist
+from reinmax_core.data.images import ImageDataSet
 from reinmax_core.estimators.base import Estimator
 from reinmax_core.tasks.base import Batches, Recommendation, Task
+from reinmax_core.value import discover
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, device, nn
 
 PIXELS = 28 * 28
 EVALUATION_ROWS = 1000
-DATA_SETS: dict[str, type[Mnist | FashionMnist]] = {"mnist": Mnist, "fashion_mnist": FashionMnist}
 
 
 def _rows(table: str) -> dict[tuple[int, int], Recommendation]:
@@ -108,7 +107,7 @@ class CategoricalVae(Task):
         return 60_000 // self.batch
 
     def datasets(self) -> tuple[DataSet, ...]:
-        return (DATA_SETS[self.dataset](),)
+        return (discover(ImageDataSet)[self.dataset](),)
 
     def recommended(self, estimator: str) -> Recommendation:
         return PUBLISHED.get(estimator, {}).get((self.categories, self.latents), UNPUBLISHED)
@@ -135,7 +134,7 @@ class CategoricalVae(Task):
     def data(self, device: device, source: DataSource) -> Images:
         import torch
 
-        images = DATA_SETS[self.dataset]().load(source)
+        images = discover(ImageDataSet)[self.dataset]().load(source)
         train, test = (torch.tensor(part).flatten(1).to(device) for part in (images.train_images, images.test_images))
         return Images(train, test)
 
@@ -187,6 +186,8 @@ class CategoricalVae(Task):
 
     def divergence(self, logits: Tensor) -> Tensor:
         """Kullback-Leibler divergence of q(z|x) from the uniform prior in nats, [images]."""
+        from reinmax_core.categorical import log_probabilities
+
         # sum_l sum_c q log q + L log C
-        log_q = logits.log_softmax(-1)
+        log_q = log_probabilities(logits)
         return (log_q.exp() * log_q).sum((-2, -1)) + self.latents * math.log(self.categories)

@@ -89,12 +89,8 @@ class Polynomial(Task):
         return torch.full((self.latents,), self.c)
 
     def power(self, distance: Tensor) -> Tensor:
-        """|distance|^p, by cheaper operations than a general power where p allows it."""
-        if self.p == 2:
-            return distance.square()
-        if self.p == 1.5:
-            return distance.abs() * distance.abs().sqrt()
-        return distance.abs().pow(self.p)
+        """|distance|^p."""
+        return distance.square() if self.p == 2 else distance.abs().pow(self.p)
 
 
 class _Always:
