@@ -77,16 +77,6 @@ def test_a_resumed_vae_ends_bit_for_bit_as_an_undisturbed_one(estimator: str) ->
     assert_equal_runs(finished(Trainer(run)), finished(resumed))
 
 
-def test_a_checkpoint_across_an_epoch_keeps_the_data_order() -> None:
-    run = spec(task=SMALL_VAE | {"batch": 10000}, steps=13, log_every=1, evaluate_every=100)
-    stopped = Trainer(run)
-    series = [progress.metrics for progress in islice(stopped, 5)]
-    resumed = Trainer(run)
-    restore(resumed, encode(stopped))
-    series += [progress.metrics for progress in resumed]
-    assert series == [progress.metrics for progress in Trainer(run)]
-
-
 def test_metrics_are_the_means_since_the_last_point() -> None:
     every = [progress.metrics["loss"] for progress in Trainer(spec(log_every=1, evaluate_every=40))]
     fifth = [
