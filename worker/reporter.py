@@ -40,6 +40,7 @@ class Reporter:
         self._series: SeriesByName = {}
         self._unsent: deque[_Report] = deque()
         self._last_step, self._last_time = trainer.step, time.monotonic()
+        self._due = 0.0  # the first step is told at once
         self._rate: float | None = None
 
     def note(self, progress: Progress) -> None:
@@ -50,7 +51,8 @@ class Reporter:
         """
         if progress.metrics:
             add_points(self._series, progress.step, progress.metrics)
-        if time.monotonic() - self._last_time >= INTERVAL_S:
+        if time.monotonic() >= self._due:
+            self._due = time.monotonic() + INTERVAL_S
             self._collect()
             self._send()
 
@@ -77,10 +79,10 @@ class Reporter:
 
     def _measure(self) -> None:
         now, step = time.monotonic(), self._trainer.step
-        if step > self._last_step:
+        if step > self._last_step and now - self._last_time >= INTERVAL_S:
             rate = (step - self._last_step) / (now - self._last_time)
             self._rate = rate if self._rate is None else self._rate + SMOOTHING * (rate - self._rate)
-        self._last_step, self._last_time = step, now
+            self._last_step, self._last_time = step, now
 
     def _send(self) -> bool:
         """Whether nothing is left to send. A report is repeated as it was, so that the store can tell."""
