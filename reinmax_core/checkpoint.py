@@ -34,12 +34,14 @@ class CheckpointVersion(ValueError):
 def encode(trainer: Trainer) -> dict[str, bytes]:
     """The trainer's state as files by name.
 
-    `model.safetensors` holds the model's parameters and buffers under their names; the spec stands in
-    its metadata. `state.safetensors` holds the rest (optimiser, random numbers, step, metrics) and the
+    `model.safetensors` holds the model's parameters and buffers under their names; spec and step stand
+    in its metadata, and equal states give equal bytes. `state.safetensors` holds the rest (optimiser, random numbers, step, metrics) and the
     digest of the model file. No pickle.
     """
     state = trainer.state_dict()
-    model = save(_stored(state.pop("model")), metadata={"spec": state["spec"], "step": str(state["step"])})
+    # A single entry: several would come in an order of their own, and equal models in files of unequal digests.
+    run = json.dumps({"spec": json.loads(state["spec"]), "step": state["step"]})
+    model = save(_stored(state.pop("model")), metadata={"run": run})
     tensors: dict[str, Tensor] = {}
     skeleton = _take_apart(state, "", tensors)
     about = {"version": VERSION, "model_sha256": _sha256(model), "skeleton": skeleton}

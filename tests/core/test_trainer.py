@@ -141,6 +141,11 @@ def test_a_checkpoint_in_a_folder_resumes(tmp_path: Any) -> None:
     assert_equal_runs(finished(Trainer(spec())), finished(resumed))
 
 
+def test_equal_states_give_equal_files() -> None:
+    one, other = encode(finished(Trainer(spec()))), encode(finished(Trainer(spec())))
+    assert one[MODEL] == other[MODEL]
+
+
 def test_the_model_file_is_plain_safetensors() -> None:
     from safetensors.torch import load
 
