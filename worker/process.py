@@ -7,7 +7,7 @@ import os
 import socket
 import time
 import warnings
-from argparse import ArgumentParser
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -23,7 +23,7 @@ from worker.app import RUN_JOB, application, wake
 from worker.assignment import Places
 from worker.bell import ring
 from worker.embedded_server import EmbeddedServer
-from worker.hardware import Machine, find_machine
+from worker.hardware import Machine, NoSuchGpu, find_machine
 from worker.jobs import Job, WorkerRecord
 from worker.keyspace import StoreUnavailable
 from worker.maintenance import Maintenance
@@ -65,6 +65,7 @@ class WorkerProcess:
     def run(self) -> int:
         """Serves until SIGTERM or SIGINT, which hand the running job back. Returns the exit code."""
         _wait_for(self._store)
+        logger.info("%s serves %s: %s", self._name, " and ".join(self._machine.queues), self.describe().offer)
         maintenance = Maintenance(self._store, self._wake, self.describe, _resign, self._settings.lease_s)
         with self._standby, maintenance:
             return _serve(self._celery, self._supervisor, self._name, self._machine.queues)
@@ -92,6 +93,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Starts a worker as the environment and the arguments say. Returns its exit code."""
     options, settings = _parser().parse_args(arguments), Settings()
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        return _run(options, settings)
+    except (NoSuchGpu, ServerUnfit) as error:
+        logger.critical("%s", error)
+        return os.EX_CONFIG
+
+
+def _run(options: Namespace, settings: Settings) -> int:
     with ExitStack() as resources:
         redis_url = settings.redis_url or resources.enter_context(EmbeddedServer(settings.state_dir)).url
         # Not a setting of ours but CUDA's own, by which people share out the GPUs of a machine.

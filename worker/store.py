@@ -24,6 +24,7 @@ from worker.jobs import (
 )
 from worker.keyspace import Keyspace, StoreUnavailable
 from worker.listing import BadCursor, Filters, Page, count_by_state, page_of_ids
+from worker.refusal import ArtifactNotFound, IdempotencyMismatch, JobNotFound, NotAllowed
 from worker.series import Series
 
 PREFIX = "reinmax:"
@@ -32,38 +33,6 @@ EVENTS_A_READ = 1000
 FORGOTTEN_A_TIME = 16
 
 LOST = Failure(type="WorkerLost", message="the worker was not heard of for longer than its lease")
-
-
-class JobNotFound(LookupError):
-    """No job has this id."""
-
-    def __init__(self, job_id: str) -> None:
-        super().__init__(f"there is no job {job_id!r}; it may have been deleted")
-        self.job_id = job_id
-
-
-class ArtifactNotFound(LookupError):
-    """A job has no artefact of this name."""
-
-    def __init__(self, job_id: str, name: str) -> None:
-        super().__init__(f"job {job_id} has no artefact {name!r}; its artefacts are listed once it has succeeded")
-        self.job_id, self.name = job_id, name
-
-
-class NotAllowed(Exception):
-    """A job is in a state that does not allow an action."""
-
-    def __init__(self, job: Job, action: str) -> None:
-        super().__init__(f"job {job.id} is {job.status.value} and cannot be {action}")
-        self.job, self.action = job, action
-
-
-class IdempotencyMismatch(Exception):
-    """An idempotency key was used before, for another request."""
-
-    def __init__(self, key: str) -> None:
-        super().__init__(f"idempotency key {key!r} was used for another request in the last 24 h; use a new key")
-        self.key = key
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,6 +138,14 @@ def test_messages_are_taken_in_quick_succession_and_in_order_of_priority(
     assert all(states(store, job.id).count("starting") == 1 for job in jobs)
 
 
+def test_a_worker_refuses_a_server_that_would_lose_jobs(store: JobStore, start_worker: Start) -> None:
+    store.keyspace.client.config_set("maxmemory-policy", "allkeys-lru")
+    try:
+        assert start_worker().wait(30) == os.EX_CONFIG
+    finally:
+        store.keyspace.client.config_set("maxmemory-policy", "noeviction")
+
+
 def test_a_worker_does_not_load_torch() -> None:
     script = "import sys, worker.process; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", script], check=True)
