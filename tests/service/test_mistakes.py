@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import httpx
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from reinmax_core.estimators.base import Estimator
 from reinmax_core.tasks.base import Task
 from reinmax_core.value import discover
 
+JSON = {"Content-Type": "application/json"}
 GOOD: dict[str, Any] = {"task": "polynomial", "estimator": "reinmax"}
 ESTIMATORS, TASKS = ", ".join(discover(Estimator)), ", ".join(discover(Task))
 
@@ -102,3 +106,23 @@ def test_a_wrong_parameter_is_named(http: httpx.Client, query: str, parameter: s
 def test_labels_are_no_parameters_elsewhere(http: httpx.Client) -> None:
     answer = http.get("/v1/workers?label.a=b")
     assert answer.json()["errors"][0]["message"] == "unknown query parameter 'label.a'; there are none here"
+
+
+WORDS = "task estimator optimizer tau name steps hardware labels c betas reinmax polynomial"
+NAMES = st.sampled_from(["", *WORDS.split()])
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | NAMES
+VALUES = st.recursive(SCALARS, lambda value: st.lists(value, max_size=3) | st.dictionaries(NAMES, value, max_size=4))
+
+
+@given(body=st.dictionaries(NAMES, VALUES, max_size=6) | VALUES)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_is_sent_every_mistake_is_somewhere_in_it(http: httpx.Client, body: Any) -> None:
+    answer = http.post("/v1/jobs", params={"dry_run": True}, content=json.dumps(body), headers=JSON)
+    assert answer.status_code in (200, 400, 422)
+    for error in answer.json().get("errors", ()):
+        assert error["message"]
+        *parents, last = error["pointer"].split("/")
+        place = body
+        for part in parents[1:]:
+            place = place[int(part)] if isinstance(place, list) else place[part]
+        assert not parents or isinstance(place, (dict, list)), (error, last)
