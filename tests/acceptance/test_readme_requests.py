@@ -23,13 +23,16 @@ def matches(found: Any, written: Any) -> bool:
     return "..." in str(written) or found == written
 
 
+def answer_to(word: str, service: Service) -> Any:
+    """The answer to the README's `curl` that holds the word, sent to the running service."""
+    (command,) = (block for block in blocks("sh") if block.startswith("curl") and word in block)
+    command = command.replace("http://127.0.0.1:8000", service.stack.url)
+    answer = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=30, check=True)
+    return json.loads(answer.stdout)
+
+
 def test_curl_is_answered_as_shown(service: Service) -> None:
-    (command,) = (block for block in blocks("sh") if block.startswith("curl"))
-    answer = subprocess.run(
-        ["bash", "-c", command.replace("http://127.0.0.1:8000", service.stack.url)],
-        capture_output=True, text=True, timeout=30, check=True,
-    )  # fmt: skip
-    found = json.loads(answer.stdout)
+    found = answer_to("categorical_vae", service)
     (written,) = (json.loads(block) for block in blocks("json") if '"queued"' in block)
     assert matches(found, written), found
     service.client.cancel(found["id"])
@@ -38,13 +41,8 @@ def test_curl_is_answered_as_shown(service: Service) -> None:
 
 def test_mistakes_are_answered_as_shown(service: Service) -> None:
     (written,) = (json.loads(block) for block in blocks("json") if '"errors"' in block)
-    (body,) = (re.search(r"-d '(.*)'", block) for block in blocks("sh") if "reinmx" in block)
-    assert body is not None
-    answer = subprocess.run(
-        ["curl", "-s", f"{service.stack.url}/v1/jobs", "-H", "Content-Type: application/json", "-d", body[1]],
-        capture_output=True, text=True, timeout=30, check=True,
-    )  # fmt: skip
-    assert matches(json.loads(answer.stdout), written), answer.stdout
+    found = answer_to("reinmx", service)
+    assert matches(found, written), found
 
 
 def test_the_client_program_runs(service: Service) -> None:
