@@ -114,11 +114,15 @@ class Supervisor:
         )
 
     def _conclude(self, claim: Claim, ending: Ending | None, outcome: Outcome) -> None:
+        deadline = time.monotonic() + self._settings.lease_s
         while True:
             try:
                 self._write(claim, ending, outcome)
             except StoreUnavailable as error:
                 logger.warning("the end of job %s cannot be written yet: %s", claim.job.id, error)
+                if self._is_stopping.is_set() and time.monotonic() > deadline:
+                    # A worker that is to end does not outlive its server: the lease that has run out says it all.
+                    return
                 time.sleep(REPEAT_AFTER_S)
             except Fenced as error:
                 logger.info("%s", error)

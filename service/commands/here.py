@@ -54,6 +54,8 @@ def train(
 
 def doctor(as_json: AsJson = False) -> None:
     """Show what works on this machine, what does not, and the remedy; exit code 1 if the service cannot run here."""
+    from rich.text import Text
+
     from service.doctor import examine
     from worker.settings import Settings
 

@@ -1,0 +1,127 @@
+"""`reinmax up`: the whole service as a process of its own, which leaves nothing behind however it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from service.address import running_here
+from service.client import Client
+from worker.jobs import Job, State
+
+COMMAND = (str(Path(sys.executable).with_name("reinmax")), "up", "--json", "--port", "0")
+SHORT = {"task": "polynomial", "estimator": "reinmax", "steps": 50}
+ENDLESS = SHORT | {"steps": 10**6}
+
+
+class Up:
+    """A running `reinmax up`."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        assert process.stdout is not None
+        self.process, self._output = process, process.stdout
+        self.url = self.line_with("url")["url"]
+
+    def line_with(self, key: str) -> dict[str, str]:
+        """The next line of its output that has the key."""
+        for line in self._output:
+            if key in (said := json.loads(line)):
+                return dict(said)
+        raise AssertionError(f"reinmax up ended with {self.process.wait()} and never said {key!r}")
+
+    @property
+    def family(self) -> list[psutil.Process]:
+        """All processes that it has started, however indirectly."""
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def end(self, number: int) -> int:
+        """Its exit code after that signal."""
+        self.process.send_signal(number)
+        self.process.communicate(timeout=40)
+        return self.process.returncode
+
+
+@contextmanager
+def up(state_dir: Path) -> Iterator[Up]:
+    own = {name: value for name, value in os.environ.items() if not name.startswith("REINMAX_")}
+    told = {"REINMAX_STATE_DIR": str(state_dir), "REINMAX_LEASE_S": "3", "REINMAX_CANCEL_GRACE_S": "5"}
+    with subprocess.Popen(COMMAND, env=own | told, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield Up(process)
+        finally:
+            process.kill()
+
+
+def eventually(condition: Callable[[], bool], timeout_s: float = 15) -> bool:
+    deadline = time.monotonic() + timeout_s
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return condition()
+
+
+def running(job: Job, client: Client) -> bool:
+    return client.get(job.id).progress.step > 0
+
+
+def test_it_trains_mends_itself_and_ends_without_a_trace(tmp_path: Path) -> None:
+    with up(tmp_path) as stack, Client(stack.url) as client:
+        assert running_here(tmp_path) == stack.url
+        assert client.wait(client.submit(SHORT).id, timeout_s=60).status is State.SUCCEEDED
+
+        (api,) = (process for process in stack.family if "service.server" in process.cmdline())
+        api.kill()
+        assert "was killed by SIGKILL; starting again" in _mending(stack)
+        assert eventually(lambda: len(client.workers()) == 1)
+
+        second = subprocess.run(
+            COMMAND, env=os.environ | {"REINMAX_STATE_DIR": str(tmp_path)}, capture_output=True, text=True, timeout=40
+        )
+        assert second.returncode == 1
+        assert stack.url in json.loads(second.stderr)["message"]
+
+        family = stack.family
+        assert {"service.server", "worker"} <= {argument for process in family for argument in process.cmdline()}
+        assert stack.end(signal.SIGTERM) == 0
+        assert [process for process in family if process.is_running()] == []
+    assert running_here(tmp_path) is None
+
+
+def _mending(stack: Up) -> str:
+    while "starting again" not in (line := stack.line_with("line")["line"]):
+        pass
+    return line
+
+
+def test_an_interrupted_job_is_handed_back_and_goes_on_with_the_next_stack(tmp_path: Path) -> None:
+    with up(tmp_path) as stack, Client(stack.url) as client:
+        job = client.submit(ENDLESS)
+        assert eventually(lambda: running(job, client), 60)
+        step = client.get(job.id).progress.step
+        assert stack.end(signal.SIGINT) == 0
+    with up(tmp_path) as stack, Client(stack.url) as client:
+        assert eventually(lambda: client.get(job.id).status is State.RUNNING, 60)
+        assert client.get(job.id).progress.step >= step
+        client.cancel(job.id)
+        assert client.wait(job.id, timeout_s=20).status is State.CANCELLED
+        assert stack.end(signal.SIGTERM) == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems cannot tie the life of a process to another's")
+def test_nothing_outlives_a_killed_launcher(tmp_path: Path) -> None:
+    with up(tmp_path) as stack, Client(stack.url) as client:
+        job = client.submit(ENDLESS)
+        assert eventually(lambda: running(job, client), 60)
+        family = stack.family
+        stack.end(signal.SIGKILL)
+        assert eventually(lambda: not any(process.is_running() for process in family), 30), family
+    assert running_here(tmp_path) is None
