@@ -15,7 +15,7 @@ from functools import partial
 from importlib.metadata import version
 
 from celery import Celery
-from celery.exceptions import SecurityWarning
+from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
 from celery.signals import worker_shutting_down
 from kombu.exceptions import OperationalError
 
@@ -175,6 +175,8 @@ def _serve(celery: Celery, supervisor: Supervisor, name: str, queues: Sequence[s
     worker_shutting_down.connect(hand_back, weak=False)
     # Celery advises against root because of pickle, which is not accepted here.
     warnings.filterwarnings("ignore", category=SecurityWarning)
+    # It speaks of late acknowledgement on a lost connection, which is not used here.
+    warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
     worker = celery.Worker(
         hostname=f"celery@{name}",
         pool="threads",
