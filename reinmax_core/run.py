@@ -105,7 +105,7 @@ def _with_tau(settings: dict[str, Any]) -> dict[str, Any]:
     if "tau" in estimator and estimator["tau"] != tau:
         message = "tau is {tau} but the estimator's tau is {other}; give one of the two"
         raise _mistake("tau", message, tau=tau, other=estimator["tau"])
-    if estimator.get("name") in discover(Estimator) and not _has_tau(estimator["name"]):
+    if _is_known(estimator) and not _has_tau(estimator["name"]):
         raise _mistake("tau", "estimator '{name}' has no temperature; leave tau out", name=estimator["name"])
     return settings | {"estimator": {**estimator, "tau": tau}}
 
@@ -118,7 +118,7 @@ def _with_recommendations(settings: dict[str, Any]) -> dict[str, Any]:
         return {"steps": 1} | settings  # the field's own validation reports the task, and nothing else is amiss
     settings = {"steps": task.default_steps} | settings
     estimator = _spelled_out(settings.get("estimator"))
-    if not isinstance(estimator, Mapping) or estimator.get("name") not in discover(Estimator):
+    if not isinstance(estimator, Mapping) or not _is_known(estimator):
         return settings
     published = task.recommended(estimator["name"])
     if published.tau is not None and _has_tau(estimator["name"]):
@@ -149,6 +149,11 @@ def _spelled_out(value: object) -> object:
     if isinstance(value, Value):
         return value.model_dump()
     return {"name": value} if isinstance(value, str) else value
+
+
+def _is_known(estimator: Mapping[str, Any]) -> bool:
+    name = estimator.get("name")
+    return isinstance(name, str) and name in discover(Estimator)
 
 
 def _has_tau(estimator: str) -> bool:

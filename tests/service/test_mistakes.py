@@ -108,13 +108,26 @@ def test_labels_are_no_parameters_elsewhere(http: httpx.Client) -> None:
     assert answer.json()["errors"][0]["message"] == "unknown query parameter 'label.a'; there are none here"
 
 
-WORDS = "task estimator optimizer tau name steps hardware labels c betas reinmax polynomial"
+WORDS = "task estimator optimizer tau name steps hardware labels c betas reinmax polynomial lr batch device gpus"
 NAMES = st.sampled_from(["", *WORDS.split()])
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | NAMES
 VALUES = st.recursive(SCALARS, lambda value: st.lists(value, max_size=3) | st.dictionaries(NAMES, value, max_size=4))
 
+FIELDS = st.dictionaries(NAMES, VALUES, max_size=4)
+NEARLY_GOOD = st.builds(
+    lambda task, estimator, optimizer, others: (
+        {
+            "task": {"name": "polynomial"} | task,
+            "estimator": {"name": "reinmax"} | estimator,
+            "optimizer": {"name": "sgd"} | optimizer,
+        }
+        | others
+    ),
+    *[FIELDS] * 4,
+)
 
-@given(body=st.dictionaries(NAMES, VALUES, max_size=6) | VALUES)
+
+@given(body=NEARLY_GOOD | FIELDS | VALUES)
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_is_sent_every_mistake_is_somewhere_in_it(http: httpx.Client, body: Any) -> None:
     answer = http.post("/v1/jobs", params={"dry_run": True}, content=json.dumps(body), headers=JSON)
