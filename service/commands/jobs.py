@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -123,12 +122,13 @@ def metrics(
     as_json: AsJson = False,
 ) -> None:
     """Show the curves of a job."""
+    from service.answers import Curves
     from service.display import curves_table
 
     with _client() as client:
         curves = client.metrics(job, series=series or (), max_points=max_points)
     if as_json:
-        print(json.dumps({"series": {name: asdict(curve) for name, curve in curves.items()}}))
+        print_json(Curves(series=curves))
     else:
         console().print(curves_table(curves))
 
