@@ -35,8 +35,8 @@ def encode(trainer: Trainer) -> dict[str, bytes]:
     """The trainer's state as files by name.
 
     `model.safetensors` holds the model's parameters and buffers under their names; spec and step stand
-    in its metadata, and equal states give equal bytes. `state.safetensors` holds the rest (optimiser, random numbers, step, metrics) and the
-    digest of the model file. No pickle.
+    in its metadata, and equal states give equal bytes. `state.safetensors` holds the rest (optimiser,
+    random numbers, step, metrics) and the digest of the model file. No pickle.
     """
     state = trainer.state_dict()
     # A single entry: several would come in an order of their own, and equal models in files of unequal digests.

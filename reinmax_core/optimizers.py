@@ -62,9 +62,7 @@ class RAdam(Optimizer):
     def build(self, parameters: Iterable[nn.Parameter]) -> optim.Optimizer:
         from reinmax_core.rectified_adam import RectifiedAdam
 
-        return RectifiedAdam(
-            parameters, lr=self.lr, betas=self.betas, eps=self.eps, weight_decay=self.weight_decay
-        )
+        return RectifiedAdam(parameters, lr=self.lr, betas=self.betas, eps=self.eps, weight_decay=self.weight_decay)
 
 
 class Sgd(Optimizer):

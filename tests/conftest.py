@@ -1,11 +1,15 @@
 """What tests of every package share: a real server, one for the whole run."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
 from redis import Redis
 
 from worker.embedded_server import EmbeddedServer
+
+# Before torch is imported: threads that spin while they wait slow each other down where tests share the cores.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @pytest.fixture(scope="session")

@@ -119,9 +119,7 @@ def test_an_estimator_is_one_file(tmp_path: Path) -> None:
         print([progress.step for progress in Trainer(spec)], reinmax_core.__file__)
     """
     source_code = "\n".join(line.strip() for line in use.splitlines())
-    done = subprocess.run(
-        [sys.executable, "-c", source_code], cwd=tmp_path, capture_output=True, text=True, timeout=60
-    )
+    done = subprocess.run([sys.executable, "-c", source_code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split(" /")[0] == "[1, 2]"
     assert str(tmp_path) in done.stdout

@@ -22,12 +22,14 @@ from kombu.exceptions import OperationalError
 from worker.app import RUN_JOB, application, wake
 from worker.assignment import Places
 from worker.bell import ring
-from worker.embedded_server import EmbeddedServer
+from worker.embedded_server import EmbeddedServer, ServerNotStarted
 from worker.hardware import Machine, NoSuchGpu, find_machine
 from worker.jobs import Job, WorkerRecord
 from worker.keyspace import StoreUnavailable
 from worker.maintenance import Maintenance
-from worker.settings import Settings
+from worker.server_folder import StateFolderUnusable
+from worker.server_program import NoServerProgram
+from worker.settings import InvalidSettings, Settings
 from worker.standby import Standby
 from worker.store import JobStore
 from worker.supervise import Supervisor
@@ -39,6 +41,18 @@ logger = logging.getLogger(__name__)
 
 class ServerUnfit(Exception):
     """The server is not set up in a way in which jobs are safe."""
+
+
+CONDITIONS = (
+    InvalidSettings,
+    NoServerProgram,
+    NoSuchGpu,
+    ServerNotStarted,
+    ServerUnfit,
+    StateFolderUnusable,
+    StoreUnavailable,
+)
+"""Why a worker cannot start; each message says what to do."""
 
 
 class WorkerProcess:
@@ -90,14 +104,24 @@ class WorkerProcess:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Starts a worker as the environment and the arguments say. Returns its exit code."""
-    options, settings = _parser().parse_args(arguments), Settings()
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    """Starts a worker as the environment and the arguments say, or looks whether one lives. Returns the exit code."""
+    options = _parser().parse_args(arguments)
     try:
-        return _run(options, settings)
-    except (NoSuchGpu, ServerUnfit) as error:
+        settings = Settings()
+        logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        return _check(settings) if options.check else _run(options, settings)
+    except CONDITIONS as error:
         logger.critical("%s", error)
         return os.EX_CONFIG
+
+
+def _check(settings: Settings) -> int:
+    """0 if a worker of this host, or container, is alive by what the store has heard of it."""
+    if settings.redis_url is None:
+        raise ServerUnfit("--check asks the server that REINMAX_REDIS_URL names, but it names none; set it")
+    host = socket.gethostname()
+    names = [worker.name for worker in JobStore.connect(settings.redis_url).workers()]
+    return 0 if any(name.rpartition("-")[0] == host for name in names) else 1
 
 
 def _run(options: Namespace, settings: Settings) -> int:
@@ -113,6 +137,7 @@ def _parser() -> ArgumentParser:
     parser.add_argument(
         "--device", choices=["cpu", "cuda"], help="what to train on; by default a GPU where there is one"
     )
+    parser.add_argument("--check", action="store_true", help="start none, but exit with 0 if one lives on this host")
     parser.add_argument("--gpu", type=int, default=0, help="which of the visible GPUs; one worker serves one")
     return parser
 

@@ -149,3 +149,25 @@ def test_a_worker_refuses_a_server_that_would_lose_jobs(store: JobStore, start_w
 def test_a_worker_does_not_load_torch() -> None:
     script = "import sys, worker.process; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def check(redis_url: str) -> int:
+    environment = os.environ | {"REINMAX_REDIS_URL": redis_url}
+    return subprocess.run([sys.executable, "-m", "worker", "--check"], env=environment, timeout=60).returncode
+
+
+def test_a_check_tells_whether_a_worker_of_this_host_lives(
+    store: JobStore, redis_database: str, start_worker: Start
+) -> None:
+    assert check(redis_database) == 1
+    start_worker()
+    wait_for(store.workers)
+    assert check(redis_database) == 0
+
+
+def test_what_keeps_a_worker_from_starting_is_one_sentence() -> None:
+    environment = os.environ | {"REINMAX_LEASE_S": "soon"}
+    done = subprocess.run([sys.executable, "-m", "worker"], env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == os.EX_CONFIG
+    assert "REINMAX_LEASE_S is 'soon'" in done.stderr
+    assert "Traceback" not in done.stderr
