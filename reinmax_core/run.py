@@ -41,6 +41,28 @@ class Progress:
     """Series that got a value at this step: losses as means since the last one, evaluations as they are."""
 
 
+class Best(Value):
+    """The best evaluation of a run."""
+
+    metric: str
+    """The task's objective."""
+    step: int
+    """Steps done when it was evaluated."""
+    value: float
+    """The objective there."""
+
+
+class Result(Value):
+    """What a run came to."""
+
+    metrics: dict[str, float]
+    """Last value of every series; those that begin with `train_` are means over the last epoch."""
+    best: Best | None
+    """The best value of the task's objective among the evaluations; null before the first."""
+    wall_time_s: float
+    """Seconds spent in steps, evaluations included, over all attempts whose work was kept."""
+
+
 class RunSpec(Value):
     """A training run: task, estimator, optimiser, budget and seed.
 
@@ -165,4 +187,4 @@ def _mistake(pointer: str, message: str, **found: object) -> PydanticCustomError
     return PydanticCustomError("inconsistent", message, {"pointer": pointer, **found})
 
 
-__all__ = ["Optimizer", "Progress", "RunSpec"]
+__all__ = ["Best", "Optimizer", "Progress", "Result", "RunSpec"]

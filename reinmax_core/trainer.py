@@ -12,7 +12,7 @@ from torch import Tensor
 
 from reinmax_core.categorical import NoDistribution
 from reinmax_core.data.base import DataSource
-from reinmax_core.run import Progress, RunSpec
+from reinmax_core.run import Best, Progress, Result, RunSpec
 
 DRAWS, EVALUATION = 1, 2
 
@@ -43,7 +43,7 @@ class Trainer:
         self.step = 0
         self.wall_time_s = 0.0
         self.final: dict[str, float] = {}
-        self.best: dict[str, Any] = {}
+        self.best: Best | None = None
         self.data = spec.task.data(self.device, source or DataSource.from_environment())
         self.batches = spec.task.batches(self.data, spec.seed)
         self.model = _initial_model(spec).to(self.device)
@@ -95,17 +95,17 @@ class Trainer:
             metrics: dict[str, float] = self.spec.task.evaluate(self.model, self.data, self.spec.estimator, generator)
         return metrics
 
-    def result(self) -> dict[str, Any]:
-        """Last value of every series, the best of the task's objective, and seconds spent in steps."""
-        return {"metrics": self.final, "best": self.best, "wall_time_s": self.wall_time_s}
+    def result(self) -> Result:
+        """What the run has come to so far."""
+        return Result(metrics=self.final, best=self.best, wall_time_s=round(self.wall_time_s, 3))
 
     def _note_best(self, metrics: dict[str, float]) -> None:
         objective = self.spec.task.objective
         if objective not in metrics:
             return
         value, sign = metrics[objective], 1 if self.spec.task.direction == "min" else -1
-        if not self.best or sign * value < sign * self.best["value"]:
-            self.best = {"metric": objective, "step": self.step, "value": value}
+        if self.best is None or sign * value < sign * self.best.value:
+            self.best = Best(metric=objective, step=self.step, value=value)
 
     def _check_finite(self, metrics: dict[str, float]) -> None:
         for name, value in metrics.items():
@@ -125,7 +125,7 @@ class Trainer:
             "step": self.step,
             "wall_time_s": self.wall_time_s,
             "final": dict(self.final),
-            "best": dict(self.best),
+            "best": self.best.model_dump() if self.best else None,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "generator": self.generator.get_state(),
@@ -145,7 +145,8 @@ class Trainer:
                 f"{self.spec.model_dump_json()}; continue with the spec it was made for, or start anew"
             )
         self.step, self.wall_time_s = state["step"], state["wall_time_s"]
-        self.final, self.best = dict(state["final"]), dict(state["best"])
+        self.final = dict(state["final"])
+        self.best = Best.model_validate(state["best"]) if state["best"] else None
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.generator.set_state(state["generator"].cpu())

@@ -104,7 +104,7 @@ class JsonView(TrainingView):
             )
 
     def end(self, trainer: Trainer, directory: Path) -> None:
-        print(json.dumps({"result": trainer.result(), "directory": str(directory)}), flush=True)
+        print(json.dumps({"result": trainer.result().model_dump(), "directory": str(directory)}), flush=True)
 
     def __exit__(self, *error: object) -> None:
         pass

@@ -7,9 +7,9 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from reinmax_core.run import RunSpec
+from reinmax_core.run import Result, RunSpec
 from worker.attempt import Checkpoint
-from worker.jobs import Artifact, Cause, Failure, JobProgress, Result
+from worker.jobs import Artifact, Cause, Failure, JobProgress
 
 
 class _Message(BaseModel):

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from reinmax_core.run import Result
 from worker.jobs import (
     Artifact,
     Cause,
@@ -18,7 +19,6 @@ from worker.jobs import (
     Job,
     JobProgress,
     Reason,
-    Result,
     State,
 )
 from worker.keyspace import Keyspace

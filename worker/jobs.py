@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
-from reinmax_core.run import RunSpec
+from reinmax_core.run import Result, RunSpec
 from reinmax_core.value import Value
 
 HIGHEST_PRIORITY = 9
@@ -142,28 +142,6 @@ class JobProgress(_Record):
     """Steps a second, lately."""
     eta_s: float | None = None
     """Seconds left at that rate."""
-
-
-class Best(_Record):
-    """The best evaluation of a run."""
-
-    metric: str
-    """The task's objective."""
-    step: int
-    """Optimiser steps done at that evaluation."""
-    value: float
-    """The best value."""
-
-
-class Result(_Record):
-    """What a finished run came to."""
-
-    metrics: dict[str, float]
-    """Last value of every series."""
-    best: Best | None
-    """The best value of the task's objective among the evaluations."""
-    wall_time_s: float
-    """Seconds spent in training steps, over all attempts whose work was kept."""
 
 
 class Failure(_Record):

@@ -19,7 +19,7 @@ from reinmax_core.run import RunSpec
 from reinmax_core.trainer import Trainer
 from worker.artifacts import ArtifactStore
 from worker.assignment import Assignment, Outcome, Stopped, Succeeded
-from worker.jobs import Best, Environment, Result
+from worker.jobs import Environment
 from worker.keyspace import StoreUnavailable
 from worker.reporter import INTERVAL_S, Reporter
 from worker.saver import Saver
@@ -103,7 +103,7 @@ class Training:
 
     def _succeeded(self, trainer: Trainer, reporter: Reporter) -> Succeeded:
         reporter.flush()
-        result = _result(trainer)
+        result = trainer.result()
         artifacts = self._saver.put(
             {
                 checkpoint.MODEL: checkpoint.encode(trainer)[checkpoint.MODEL],
@@ -132,11 +132,6 @@ class Training:
             data={name: digest for known in digests for name, digest in known.items()},
             deterministic=self._assignment.device == "cpu",
         )
-
-
-def _result(trainer: Trainer) -> Result:
-    best = Best(**trainer.best) if trainer.best else None
-    return Result(metrics=trainer.final, best=best, wall_time_s=round(trainer.wall_time_s, 3))
 
 
 def _json_of(series: SeriesByName) -> bytes:

@@ -98,9 +98,10 @@ def test_how_often_is_reported_does_not_change_the_result() -> None:
 def test_result_holds_last_and_best_and_time() -> None:
     trainer = finished(Trainer(spec(evaluate_every=10)))
     result = trainer.result()
-    assert {"loss", "train_loss", "expected_loss", "gap"} <= set(result["metrics"])
-    assert result["best"]["value"] <= result["metrics"]["expected_loss"]
-    assert result["wall_time_s"] > 0
+    assert {"loss", "train_loss", "expected_loss", "gap"} <= set(result.metrics)
+    assert result.best is not None
+    assert result.best.value <= result.metrics["expected_loss"]
+    assert result.wall_time_s > 0
 
 
 @pytest.mark.parametrize("task", [SMALL, SMALL_VAE])

@@ -11,11 +11,12 @@ from uuid import UUID
 import httpx
 import pytest
 
+from reinmax_core.run import Result
 from service.examples import FULL, SHORT
 from tests.worker.samples import ENVIRONMENT, progress, worker
 from worker.artifacts import ArtifactStore
 from worker.attempt import Attempt
-from worker.jobs import Artifact, Result
+from worker.jobs import Artifact
 from worker.store import JobStore
 
 Submit = Callable[..., str]

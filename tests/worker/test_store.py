@@ -6,9 +6,10 @@ from uuid import UUID
 
 import pytest
 
+from reinmax_core.run import Result
 from tests.worker.samples import ENVIRONMENT, progress, submission, worker
 from worker.attempt import Attempt, Checkpoint, Fenced, Order
-from worker.jobs import Artifact, Cause, Failure, Job, Reason, Result, State
+from worker.jobs import Artifact, Cause, Failure, Job, Reason, State
 from worker.series import Series
 from worker.store import (
     ArtifactNotFound,
