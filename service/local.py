@@ -64,6 +64,8 @@ class LocalStack:
         self._announce = announce
         self._processes: list[StackProcess] = []
         self._resources = ExitStack()
+        self.api_key: str | None = None
+        """A key that the API accepts; None where it asks for none."""
 
     @property
     def url(self) -> str:
@@ -71,12 +73,6 @@ class LocalStack:
         host = self._settings.host.strip("[]")
         reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  (not bound, but reached)
         return f"http://{f'[{reachable}]' if ':' in reachable else reachable}:{self._settings.port}"
-
-    @property
-    def api_key(self) -> str | None:
-        """A key that the API accepts; None where it asks for none."""
-        keys = self._settings.api_keys or (() if self._settings.is_on_loopback else load_api_keys(self._settings))
-        return keys[0].get_secret_value() if keys else None
 
     def __enter__(self) -> Self:
         """Starts everything; afterwards `url` answers.
@@ -93,6 +89,7 @@ class LocalStack:
             self._settings = self._settings.model_copy(update={"redis_url": redis_url, "port": port})
             if self._announce:
                 resources.enter_context(announced(self.url, self._settings.state_dir))
+            self.api_key = _key(self._settings)
             self._start(resources)
             self._wait()
             self._resources = resources.pop_all()
@@ -136,7 +133,7 @@ class LocalStack:
         environment = self._settings.for_child()
         for name, share in cores.items():
             # One by one into the list that is stopped, should the next one not start.
-            launched += [StackProcess(name, module, environment, self._listener, share)]
+            launched += [StackProcess(name, (module,), environment, self._listener, share)]
         self._processes += launched
 
     def _wait(self) -> None:
@@ -153,6 +150,12 @@ class LocalStack:
         with suppress(ServiceError):
             return len(client.workers()) >= self._workers
         return False
+
+
+def _key(settings: Settings) -> str | None:
+    """A key for the API, which is made where others can reach it and there is none."""
+    keys = settings.api_keys or (() if settings.is_on_loopback else load_api_keys(settings))
+    return keys[0].get_secret_value() if keys else None
 
 
 def _shares_of_cores(workers: int) -> list[Collection[int]]:

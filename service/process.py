@@ -34,18 +34,23 @@ class StackProcess:
 
     Args:
         name: what people call it.
-        module: as in `python -m`.
+        program: a module, as in `python -m`, and its arguments.
         environment: of the process.
         listener: is given every line that it writes.
         cores: the processor cores it may use; all if empty.
     """
 
     def __init__(
-        self, name: str, module: str, environment: Mapping[str, str], listener: Listener, cores: Collection[int] = ()
+        self,
+        name: str,
+        program: Sequence[str],
+        environment: Mapping[str, str],
+        listener: Listener,
+        cores: Collection[int] = (),
     ) -> None:
         self.name = name
         self._cores = cores
-        self._command = [sys.executable, "-m", module]
+        self._command = [sys.executable, "-m", *program]
         # No folder that the user happens to be in shadows a package, and no line waits for the next ones.
         self._environment = {**environment, "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
         self._listener = listener
@@ -115,9 +120,10 @@ class StackProcess:
 
     def _listen(self, output: IO[str]) -> None:
         with output:
-            for line in output:
-                self._last_words.append(line.rstrip())
-                self._listener(self.name, line.rstrip())
+            for line in map(str.rstrip, output):
+                if line:
+                    self._last_words.append(line)
+                    self._listener(self.name, line)
 
     def _ended(self, code: int) -> ProcessKeepsEnding:
         said = "\n".join(f"  {words}" for words in self._last_words) or "  (nothing)"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
@@ -35,21 +34,3 @@ def print_json(value: BaseModel) -> None:
 def print_json_array(values: Iterable[BaseModel]) -> None:
     """Records as one JSON array."""
     print(json.dumps([value.model_dump(mode="json") for value in values]), flush=True)
-
-
-def log_as_json() -> None:
-    """Makes every line of the log a JSON object."""
-    from worker.settings import Settings
-
-    handler = logging.StreamHandler()
-    handler.setFormatter(JsonFormatter())
-    logging.basicConfig(level=Settings().log_level.upper(), handlers=[handler])
-
-
-class JsonFormatter(logging.Formatter):
-    """A log record as a line of JSON."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        line = {"time": self.formatTime(record), "level": record.levelname, "logger": record.name}
-        trace = {"traceback": self.formatException(record.exc_info)} if record.exc_info else {}
-        return json.dumps({**line, "message": record.getMessage(), **trace})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from service.commands.options import AsJson
-from service.commands.output import CommandFailed, console, log_as_json
+from service.commands.output import CommandFailed, console
 
 if TYPE_CHECKING:
     from service.local import LocalStack
     from service.process import Listener
 
+LOOK_S: Final = 0.25
+FAREWELL_S: Final = 10.0
 COLOURS: Final = ("cyan", "magenta", "yellow", "green", "blue")
 Workers = Annotated[int, typer.Option(min=0, help="Workers to start; each runs one job at a time.")]
 
@@ -47,15 +49,16 @@ def api(
     as_json: AsJson = False,
 ) -> None:
     """Run the API alone, as in a container."""
-    from service.server import main
     from worker.settings import Settings, load_api_keys
 
-    if as_json:
-        log_as_json()
     if make_key:
-        with _explained():
-            load_api_keys(Settings())
-    main()
+        load_api_keys(Settings())
+    if as_json:
+        _run_in_json("api", ["service.server"])
+    else:
+        from service.server import main
+
+        main()
 
 
 def worker(
@@ -64,12 +67,13 @@ def worker(
     as_json: AsJson = False,
 ) -> None:
     """Run a worker alone, as on a GPU machine."""
-    from worker.process import main
-
+    arguments = [*(["--device", device] if device else []), "--gpu", str(gpu)]
     if as_json:
-        log_as_json()
-    device_argument = ["--device", device] if device else []
-    raise typer.Exit(main([*device_argument, "--gpu", str(gpu)]))
+        _run_in_json("worker", ["worker", *arguments])
+    else:
+        from worker.process import main
+
+        raise typer.Exit(main(arguments))
 
 
 def demo(
@@ -95,6 +99,22 @@ def _explained() -> Iterator[None]:
         yield
     except CONDITIONS as error:
         raise CommandFailed(str(error)) from error
+
+
+def _run_in_json(name: str, program: Sequence[str]) -> None:
+    """Runs a program until it ends or is to end; whatever it writes becomes JSON."""
+    from service.interruption import end_requested
+    from service.process import StackProcess, stop
+    from worker.settings import Settings
+
+    settings = Settings()
+    with _explained(), end_requested() as end:
+        process = StackProcess(name, program, settings.for_child(), _json_lines)
+        try:
+            while not end.wait(LOOK_S):
+                process.must_live()
+        finally:
+            stop([process], settings.cancel_grace_s + FAREWELL_S)
 
 
 def _greet(stack: LocalStack, as_json: bool) -> None:

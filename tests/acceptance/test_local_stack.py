@@ -17,7 +17,10 @@ import pytest
 
 from service.address import running_here
 from service.client import Client
+from service.errors import Unauthorized
+from service.local import LocalStack
 from worker.jobs import Job, State
+from worker.settings import Settings
 
 COMMAND = (str(Path(sys.executable).with_name("reinmax")), "up", "--json", "--port", "0")
 SHORT = {"task": "polynomial", "estimator": "reinmax", "steps": 50}
@@ -94,6 +97,15 @@ def test_it_trains_mends_itself_and_ends_without_a_trace(tmp_path: Path) -> None
         assert stack.end(signal.SIGTERM) == 0
         assert [process for process in family if process.is_running()] == []
     assert running_here(tmp_path) is None
+
+
+def test_others_may_reach_it_only_with_a_key(tmp_path: Path) -> None:
+    settings = Settings(state_dir=tmp_path, host="0.0.0.0", port=0)
+    with LocalStack(settings, lambda name, line: None, workers=0) as stack:
+        with Client(stack.url) as stranger, pytest.raises(Unauthorized):
+            stranger.workers()
+        with stack.client() as friend:
+            assert friend.workers() == ()
 
 
 def _mending(stack: Up) -> str:
