@@ -38,8 +38,8 @@ EVALUATE_EVERY: Final = 100
 VAE: Final[Mapping[str, object]] = {
     "task": {"name": "categorical_vae", "dataset": "mnist"},
     "estimator": "reinmax",
-    "steps": 2000,
-    "evaluate_every": 200,
+    "steps": 1500,
+    "evaluate_every": 150,
     "name": "MNIST · reinmax",
 }
 TITLE: Final = "Training through a discrete draw, one line per gradient estimator"
@@ -79,6 +79,7 @@ def specs() -> Iterator[Mapping[str, object]]:
                 "task": {"name": "polynomial", "p": p, "c": TARGET},
                 "estimator": estimator,
                 "steps": STEPS,
+                "log_every": EVALUATE_EVERY,
                 "evaluate_every": EVALUATE_EVERY,
                 "name": f"p = {p:g} · {estimator['name']}",
             }
