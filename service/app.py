@@ -18,13 +18,13 @@ from reinmax_core.data.base import DataSource
 from service.census import Census
 from service.context import Context, Wake
 from service.events import Changes
-from service.guard import Guard, required_keys
-from service.mistakes import answer_validation_error
-from service.openapi import DESCRIPTION, describe
-from service.problems import Problem, answer_http_exception, answer_problem
-from service.refusals import PROBLEMS, answer_refusal
+from service.protocol.guard import Guard, required_keys
+from service.protocol.mistakes import answer_validation_error
+from service.protocol.openapi import DESCRIPTION, describe
+from service.protocol.problems import Problem, answer_http_exception, answer_problem
+from service.protocol.refusals import PROBLEMS, answer_refusal
+from service.protocol.traffic import Traffic, TrafficMetrics
 from service.routes import catalogue, health, jobs, outputs, pages
-from service.traffic import Traffic, TrafficMetrics
 from worker.artifacts import ArtifactStore
 from worker.settings import Settings
 from worker.store import JobStore

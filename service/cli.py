@@ -62,8 +62,8 @@ def _report(error: Exception) -> None:
 
 def _expected() -> tuple[type[Exception], ...]:
     # Imported only when something was raised, so that a command that works does not pay for it.
-    from service.errors import ServiceError
-    from service.training import TrainingFailed, TrainingInterrupted
+    from service.client.errors import ServiceError
+    from service.commands.training import TrainingFailed, TrainingInterrupted
     from worker.settings import InvalidKeyFile, InvalidSettings
 
     return CommandFailed, ServiceError, TrainingFailed, TrainingInterrupted, InvalidKeyFile, InvalidSettings

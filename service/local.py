@@ -10,9 +10,9 @@ from collections.abc import Collection, Mapping
 from contextlib import ExitStack, suppress
 from typing import Final, Self
 
-from service.address import AlreadyRunning, announced
 from service.client import Client
-from service.errors import ServiceError
+from service.client.address import AlreadyRunning, announced
+from service.client.errors import ServiceError
 from service.process import Listener, ProcessKeepsEnding, StackProcess, stop
 from worker.embedded_server import EmbeddedServer, ServerNotStarted
 from worker.server_folder import StateFolderUnusable

@@ -17,7 +17,7 @@ from fastapi import FastAPI
 
 from service.app import create_app
 from service.events import Changes
-from service.guard import KeysMissing
+from service.protocol.guard import KeysMissing
 from service.waking import Messenger
 from worker.embedded_server import EmbeddedServer, ServerNotStarted
 from worker.server_folder import StateFolderUnusable

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from reinmax_core.run import RunSpec
-    from service.doctor import Report
+    from service.commands.doctor import Report
 
 
 def train(
@@ -44,7 +44,7 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Train in this process, such as: reinmax train polynomial reinmax --steps 1000"""
-    from service import training
+    from service.commands import training
 
     options = given(task=task, estimator=estimator, tau=tau, steps=steps, seed=seed)
     spec = _validated(spec_of(file, options, changes or ()))
@@ -56,7 +56,7 @@ def doctor(as_json: AsJson = False) -> None:
     """Show what works on this machine, what does not, and the remedy; exit code 1 if the service cannot run here."""
     from rich.text import Text
 
-    from service.doctor import examine
+    from service.commands.doctor import examine
     from worker.settings import Settings
 
     report = examine(Settings())
@@ -81,7 +81,7 @@ def _validated(spec: dict[str, object]) -> RunSpec:
 
 
 def _findings(report: Report) -> Table:
-    from service.display import table_of
+    from service.commands.display import table_of
 
     table, marks = table_of("", "what"), {"ok": "[green]✓", "note": "[yellow]–", "problem": "[red]✗"}
     table.add_column("finding", overflow="fold")
@@ -93,7 +93,7 @@ def _findings(report: Report) -> Table:
 
 
 def _settings(report: Report) -> Table:
-    from service.display import table_of
+    from service.commands.display import table_of
 
     table = table_of("variable")
     table.add_column("value", overflow="fold")

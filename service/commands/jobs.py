@@ -90,8 +90,8 @@ def list_jobs(
     """List jobs, newest first."""
     from itertools import islice
 
-    from service.display import job_list
-    from service.endpoints import JobFilter
+    from service.client.endpoints import JobFilter
+    from service.commands.display import job_list
 
     filters: JobFilter = {"status": status, "task": task, "estimator": estimator, "labels": labels_of(label) or {}}
     with _client() as client:
@@ -123,7 +123,7 @@ def metrics(
 ) -> None:
     """Show the curves of a job."""
     from service.answers import Curves
-    from service.display import curves_table
+    from service.commands.display import curves_table
 
     with _client() as client:
         curves = client.metrics(job, series=series or (), max_points=max_points)
@@ -148,7 +148,7 @@ def delete(job: JobId, as_json: AsJson = False) -> None:
 
 def artifacts(job: JobId, as_json: AsJson = False) -> None:
     """List the files that a job has left."""
-    from service.display import artifact_table
+    from service.commands.display import artifact_table
 
     with _client() as client:
         files = client.artifacts(job)
@@ -165,7 +165,7 @@ def download(
     as_json: AsJson = False,
 ) -> None:
     """Download a file that a job has left."""
-    from service.views import transfer
+    from service.commands.views import transfer
 
     with _client() as client, transfer(name, disable=as_json) as received:
         path = client.download(job, name, to, received=received)
@@ -180,7 +180,7 @@ def _client() -> Client:
 
 
 def _follow(client: Client, ids: Sequence[str], as_json: bool) -> None:
-    from service.views import Jobs, JsonLines, follow, view_on
+    from service.commands.views import Jobs, JsonLines, follow, view_on
     from worker.jobs import State
 
     jobs = follow(Jobs(client, ids), JsonLines() if as_json else view_on(console()))
@@ -196,7 +196,7 @@ def _unfinished(client: Client) -> tuple[str, ...]:
 
 
 def _show(job: Job, as_json: bool) -> None:
-    from service.display import details
+    from service.commands.display import details
 
     if as_json:
         print_json(job)
@@ -205,7 +205,7 @@ def _show(job: Job, as_json: bool) -> None:
 
 
 def _show_line(job: Job, as_json: bool) -> None:
-    from service.display import line
+    from service.commands.display import line
 
     if as_json:
         print_json(job)

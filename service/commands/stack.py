@@ -82,7 +82,7 @@ def demo(
     as_json: AsJson = False,
 ) -> None:
     """Train real jobs over HTTP on this machine, print a table, save a plot; about two minutes."""
-    from service.demo import run
+    from service.demo.demonstration import run
 
     with _explained():
         is_good = run(to, workers=workers, as_json=as_json)

@@ -8,8 +8,8 @@ from service import catalogue
 from service.answers import Listing
 from service.catalogue import DataSetEntry, EstimatorEntry, TaskEntry
 from service.context import Here
-from service.parameters import refuse_unknown_parameters
-from service.problems import problems
+from service.protocol.parameters import refuse_unknown_parameters
+from service.protocol.problems import problems
 from worker.jobs import WorkerRecord
 
 router = APIRouter(

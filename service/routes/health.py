@@ -8,7 +8,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from service.answers import Health
 from service.context import Here
-from service.problems import Kind, problems, unavailable
+from service.protocol.problems import Kind, problems, unavailable
 
 router = APIRouter(tags=["health"])
 

@@ -14,13 +14,13 @@ from reinmax_core.estimators.base import Estimator
 from reinmax_core.tasks.base import Task
 from reinmax_core.value import discover
 from service.answers import JobPage
-from service.conditional import matches
 from service.context import Here
-from service.examples import SUBMISSIONS
-from service.idempotency import fingerprint, key_in
-from service.parameters import LABELS, JobId, labels_in, refuse_unknown_parameters
-from service.problems import Kind, Problem, problems
-from service.representation import JSON, NOT_MODIFIED, as_it_would_be, job_answer
+from service.protocol.conditional import matches
+from service.protocol.examples import SUBMISSIONS
+from service.protocol.idempotency import fingerprint, key_in
+from service.protocol.parameters import LABELS, JobId, labels_in, refuse_unknown_parameters
+from service.protocol.problems import Kind, Problem, problems
+from service.protocol.representation import JSON, NOT_MODIFIED, as_it_would_be, job_answer
 from worker.jobs import TERMINAL, Job, State, Submission
 from worker.listing import Filters
 

@@ -11,10 +11,10 @@ from fastapi.responses import PlainTextResponse, Response, StreamingResponse
 from service import curves
 from service.answers import Curves, Listing
 from service.context import Here
-from service.delivery import Wish, file_answer
-from service.parameters import JobId, refuse_unknown_parameters
-from service.problems import Kind, problems
-from service.representation import JSON, NOT_MODIFIED
+from service.protocol.delivery import Wish, file_answer
+from service.protocol.parameters import JobId, refuse_unknown_parameters
+from service.protocol.problems import Kind, problems
+from service.protocol.representation import JSON, NOT_MODIFIED
 from worker.jobs import Artifact
 
 FEWEST_POINTS, MOST_POINTS = 4, 100_000

@@ -15,9 +15,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from service.address import running_here
 from service.client import Client
-from service.errors import Unauthorized
+from service.client.address import running_here
+from service.client.errors import Unauthorized
 from service.local import LocalStack
 from worker.jobs import Job, State
 from worker.settings import Settings

@@ -15,12 +15,20 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.address import AlreadyRunning, announced, running_here
 from service.client import AsyncClient, Client
-from service.download import PART_BYTES, ArtifactNotFound, DownloadCorrupt
-from service.endpoints import Endpoints, JobNotFinished
-from service.errors import Conflict, InvalidRequest, NotFound, NotThisService, Overloaded, Unauthorized, Unreachable
-from service.exchange import endpoint
+from service.client.address import AlreadyRunning, announced, running_here
+from service.client.download import PART_BYTES, ArtifactNotFound, DownloadCorrupt
+from service.client.endpoints import Endpoints, JobNotFinished
+from service.client.errors import (
+    Conflict,
+    InvalidRequest,
+    NotFound,
+    NotThisService,
+    Overloaded,
+    Unauthorized,
+    Unreachable,
+)
+from service.client.exchange import endpoint
 from tests.service.processes import running_api
 from tests.service.test_jobs import started, succeeded
 from tests.worker.samples import progress

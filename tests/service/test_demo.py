@@ -14,9 +14,9 @@ import pytest
 from rich.console import Console
 
 from service.answers import Curve
-from service.demo import ESTIMATORS, EXPONENTS, PLOTS, specs
-from service.figure import draw
-from service.outcome import Outcome
+from service.demo.demonstration import ESTIMATORS, EXPONENTS, PLOTS, specs
+from service.demo.figure import draw
+from service.demo.outcome import Outcome
 from worker.jobs import Job, Submission
 
 OPTIMA = {1.5: 0.30187, 2.0: 0.20250, 3.0: 0.09113}

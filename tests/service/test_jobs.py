@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from reinmax_core.run import Result
-from service.examples import FULL, SHORT
+from service.protocol.examples import FULL, SHORT
 from tests.worker.samples import ENVIRONMENT, progress, worker
 from worker.artifacts import ArtifactStore
 from worker.attempt import Attempt

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service.problems import MEDIA_TYPE
+from service.protocol.problems import MEDIA_TYPE
 
 CONTRACT = {
     "/v1/jobs": {"get", "post"},

@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from service.app import create_app
-from service.guard import LARGEST_BODY_BYTES
-from service.problems import Kind, ProblemDetails
+from service.protocol.guard import LARGEST_BODY_BYTES
+from service.protocol.problems import Kind, ProblemDetails
 from worker.jobs import Job
 from worker.settings import Settings
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, TypeAlias
 
 from fastapi import Path, Request
 
-from service.problems import Kind, Mistake, Problem
+from service.protocol.problems import Kind, Mistake, Problem
 
 LABEL: Final = "label."
 MOST_MISTAKES: Final = 32

@@ -201,8 +201,8 @@ def _docker(settings: Settings) -> Iterator[Finding]:
 
 
 def _service(settings: Settings) -> Iterator[Finding]:
-    from service.client import Client, service_url
-    from service.errors import ServiceError
+    from service.client.clients import Client, service_url
+    from service.client.errors import ServiceError
 
     url = service_url(settings)
     try:

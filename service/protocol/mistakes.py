@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from reinmax_core.value import Value, name_of
-from service.problems import Kind, Mistake, Problem
+from service.protocol.problems import Kind, Mistake, Problem
 from worker.jobs import Submission
 
 MOST_MISTAKES = 32

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, S
 
 import httpx
 
-from service.errors import ServiceError, refusal, stranger, unreachable
+from service.client.errors import ServiceError, refusal, stranger, unreachable
 
 if TYPE_CHECKING:
     from service.client import AsyncClient, Client

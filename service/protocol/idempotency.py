@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 
-from service.problems import Kind, Problem
+from service.protocol.problems import Kind, Problem
 from worker.jobs import Submission
 
 LONGEST_KEY = 255

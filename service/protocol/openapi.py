@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from service.problems import ProblemDetails
+from service.protocol.problems import ProblemDetails
 
 REFERENCES = "#/components/schemas/{model}"
 

@@ -11,7 +11,7 @@ from typing import IO, Final, Self
 
 import httpx
 
-from service.errors import ServiceError
+from service.client.errors import ServiceError
 from worker.jobs import Artifact
 
 PART_BYTES: Final = 8 * 2**20

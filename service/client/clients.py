@@ -17,9 +17,9 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from service.address import running_here
-from service.endpoints import Endpoints, JobFilter
-from service.exchange import Call, Exchange
+from service.client.address import running_here
+from service.client.endpoints import Endpoints, JobFilter
+from service.client.exchange import Call, Exchange
 from worker.jobs import Job
 from worker.settings import Settings, is_loopback
 
@@ -41,7 +41,7 @@ class Client(Endpoints):
         api_key: key to send; by default REINMAX_API_KEY.
         patience_s: seconds for which a call is repeated while the service is overloaded or cannot be reached.
 
-    Methods raise the errors of `service.errors`, all of them a `ServiceError`.
+    Methods raise the errors of `service.client.errors`, all of them a `ServiceError`.
     """
 
     def __init__(

@@ -8,7 +8,7 @@ from typing import Any, Final
 from fastapi import Request
 from fastapi.responses import Response
 
-from service.problems import Kind, Problem, unavailable
+from service.protocol.problems import Kind, Problem, unavailable
 from worker.artifacts import ArtifactStoreUnavailable
 from worker.keyspace import StoreUnavailable
 from worker.listing import BadCursor

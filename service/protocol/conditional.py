@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from service.problems import Kind, Problem
+from service.protocol.problems import Kind, Problem
 
 BYTES = re.compile(r"bytes=(\d*)-(\d*)")
 

@@ -16,8 +16,8 @@ from pydantic import BaseModel
 
 from service.answers import Curve, Curves, JobPage, Listing
 from service.catalogue import DataSetEntry, EstimatorEntry, TaskEntry
-from service.download import PartialFile, find
-from service.exchange import Call, Exchange, answered, endpoint
+from service.client.download import PartialFile, find
+from service.client.exchange import Call, Exchange, answered, endpoint
 from worker.jobs import TERMINAL, Artifact, Job, Submission, WorkerRecord
 
 M = TypeVar("M", bound=BaseModel)

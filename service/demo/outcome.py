@@ -12,8 +12,8 @@ from rich.text import Text
 
 from reinmax_core.tasks.polynomial import Polynomial
 from service.answers import Curve
-from service.display import duration, table_of, title
-from service.figure import Panel
+from service.commands.display import duration, table_of, title
+from service.demo.figure import Panel
 from worker.jobs import Job, State
 
 NO_DATA: Final = "DataUnavailable"

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from fastapi.responses import Response, StreamingResponse
 
-from service.conditional import Span, matches, requested_span
+from service.protocol.conditional import Span, matches, requested_span
 from worker.jobs import Artifact
 
 CHUNK_BYTES = 1 << 18

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from fastapi.responses import Response
 
-from service.conditional import matches
+from service.protocol.conditional import matches
 from worker import record
 from worker.jobs import TERMINAL, Job, JobProgress, State, Submission, WorkerRecord
 

@@ -12,12 +12,12 @@ from typing import IO, Final
 from rich.console import Console
 
 from service.client import Client
-from service.figure import draw
+from service.commands.views import JsonLines, View, follow, view_on
+from service.demo.figure import draw
+from service.demo.outcome import Outcome
 from service.interruption import end_requested
 from service.local import LocalStack
-from service.outcome import Outcome
 from service.process import Listener
-from service.views import JsonLines, View, follow, view_on
 from worker.jobs import Job
 from worker.settings import Settings
 

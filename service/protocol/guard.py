@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.problems import Kind, Problem
+from service.protocol.problems import Kind, Problem
 from worker.settings import Settings, read_api_keys
 
 LARGEST_BODY_BYTES = 1 << 20

@@ -1,0 +1,1 @@
+"""`make demo`: real training jobs over HTTP, a table and a plot."""

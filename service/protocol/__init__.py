@@ -1,0 +1,1 @@
+"""What HTTP asks of every route: problems, conditions, keys, limits, and how answers look."""
