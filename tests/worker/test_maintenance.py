@@ -4,9 +4,10 @@ import time
 from collections.abc import Callable
 
 import pytest
+from celery import Celery
 
 from tests.worker.samples import submission, worker
-from worker.app import RUN_JOB, application, wake
+from worker.app import RUN_JOB, wake
 from worker.jobs import Job, State
 from worker.maintenance import DEAF_AFTER, Maintenance
 from worker.store import JobStore
@@ -75,8 +76,7 @@ def test_maintenance_goes_on_after_an_outage(store: JobStore, caplog: pytest.Log
         wait_for(store.workers)
 
 
-def test_messages_carry_the_id_and_go_by_queue_and_priority(store: JobStore, redis_database: str) -> None:
-    celery = application(redis_database)
+def test_messages_carry_the_id_and_go_by_queue_and_priority(store: JobStore, celery: Celery) -> None:
     job = store.submit(submission(hardware="cuda", priority=7)).job
     wake(celery, job)
     # Redis as a broker counts from 0, the highest.

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+from celery import Celery
 
 from tests.worker.samples import submission
-from worker.app import application, wake
+from worker.app import wake
 from worker.jobs import Job, State
 from worker.store import JobStore
 
@@ -42,9 +43,7 @@ def start_worker(redis_database: str, tmp_path: Path) -> Iterator[Start]:
 
 
 @pytest.fixture
-def submit_and_wake(store: JobStore, redis_database: str) -> Callable[[int], str]:
-    celery = application(redis_database)
-
+def submit_and_wake(store: JobStore, celery: Celery) -> Callable[[int], str]:
     def send(steps: int) -> str:
         job = store.submit(submission(steps=steps)).job
         wake(celery, job)
@@ -124,9 +123,8 @@ def test_a_worker_finds_a_job_for_which_it_was_not_woken(store: JobStore, start_
 
 
 def test_messages_are_taken_in_quick_succession_and_in_order_of_priority(
-    store: JobStore, start_worker: Start, redis_database: str
+    store: JobStore, start_worker: Start, celery: Celery
 ) -> None:
-    celery = application(redis_database)
     jobs = [store.submit(submission(steps=1, priority=priority)).job for priority in (0, 9, 4)]
     for job in jobs:
         for _ in range(50):
