@@ -6,15 +6,16 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import ExitStack, suppress
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 from service.client import Client
 from service.client.address import AlreadyRunning, announced
 from service.client.errors import ServiceError
 from service.process import Listener, ProcessKeepsEnding, StackProcess, stop
 from worker.embedded_server import EmbeddedServer, ServerNotStarted
+from worker.hardware import Machine, find_machine
 from worker.server_folder import StateFolderUnusable
 from worker.server_program import NoServerProgram
 from worker.settings import Settings, load_api_keys
@@ -42,6 +43,14 @@ CONDITIONS: Final = (
 """Why a stack may not come up or go on; each message says what to do."""
 
 
+class _Member(NamedTuple):
+    """A process to start: its name, the program behind `python -m`, and its cores; all of them if empty."""
+
+    name: str
+    program: Sequence[str]
+    cores: Collection[int] = ()
+
+
 class LocalStack:
     """The stack inside a `with` block: `url` answers, and all workers have reported for duty.
 
@@ -53,14 +62,15 @@ class LocalStack:
     Args:
         settings: of all processes. Without `redis_url` there is an embedded server; port 0 is a free one.
         listener: is given every line that a process writes, from several threads.
-        workers: how many there are.
+        workers: how many there are, of those that take a GPU if there is one; see `worker_programs`.
         announce: whether other programs of this user find the address by themselves.
     """
 
     def __init__(self, settings: Settings, listener: Listener, *, workers: int = 1, announce: bool = False) -> None:
         self._settings = settings
         self._listener = listener
-        self._workers = workers
+        # The variable is not a setting of ours but CUDA's own; workers go by it too.
+        self._workers = worker_programs(workers, find_machine(visible=os.environ.get("CUDA_VISIBLE_DEVICES")))
         self._announce = announce
         self._processes: list[StackProcess] = []
         self._resources = ExitStack()
@@ -122,18 +132,19 @@ class LocalStack:
 
     def _start(self, resources: ExitStack) -> None:
         """Starts API and workers, so that they are stopped in the opposite order, the workers all at once."""
-        self._launch({"api": ()}, "service.server", API_GRACE_S, resources)
-        names = ["worker"] if self._workers == 1 else [f"worker {number}" for number in range(1, self._workers + 1)]
-        shares = dict(zip(names, _shares_of_cores(self._workers), strict=True))
-        self._launch(shares, "worker", self._settings.cancel_grace_s + FAREWELL_S, resources)
+        self._launch([_Member("api", ("service.server",))], API_GRACE_S, resources)
+        count = len(self._workers)
+        names = ["worker"] if count == 1 else [f"worker {number}" for number in range(1, count + 1)]
+        members = map(_Member, names, self._workers, _shares_of_cores(count))
+        self._launch(members, self._settings.cancel_grace_s + FAREWELL_S, resources)
 
-    def _launch(self, cores: Mapping[str, Collection[int]], module: str, grace_s: float, resources: ExitStack) -> None:
+    def _launch(self, members: Iterable[_Member], grace_s: float, resources: ExitStack) -> None:
         launched: list[StackProcess] = []
         resources.callback(stop, launched, grace_s)
         environment = self._settings.for_child()
-        for name, share in cores.items():
+        for name, program, cores in members:
             # One by one into the list that is stopped, should the next one not start.
-            launched += [StackProcess(name, (module,), environment, self._listener, share)]
+            launched += [StackProcess(name, program, environment, self._listener, cores)]
         self._processes += launched
 
     def _wait(self) -> None:
@@ -143,13 +154,26 @@ class LocalStack:
                 for process in self._processes:
                     process.must_live()
                 if time.monotonic() > deadline:
-                    raise NotReady(f"{self.url} should answer and have {self._workers} workers within {PATIENCE_S} s.")
+                    count = len(self._workers)
+                    raise NotReady(f"{self.url} should answer and have {count} workers within {PATIENCE_S} s.")
                 time.sleep(POLL_S)
 
     def _is_ready(self, client: Client) -> bool:
         with suppress(ServiceError):
-            return len(client.workers()) >= self._workers
+            return len(client.workers()) >= len(self._workers)
         return False
+
+
+def worker_programs(workers: int, machine: Machine) -> list[tuple[str, ...]]:
+    """What to start behind `python -m`, so that jobs for every device of the machine find a worker.
+
+    Args:
+        workers: how many take the machine's own device: its GPU, or the processor where there is none.
+        machine: as a worker without arguments finds it.
+    """
+    programs: list[tuple[str, ...]] = [("worker",)] * workers
+    # A worker on a GPU leaves alone what is submitted for the CPU, and nobody else would ever run it.
+    return [*programs, ("worker", "--device", "cpu")] if workers and machine.gpu else programs
 
 
 def _key(settings: Settings) -> str | None:

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 LOOK_S: Final = 0.25
 FAREWELL_S: Final = 10.0
 COLOURS: Final = ("cyan", "magenta", "yellow", "green", "blue")
-Workers = Annotated[int, typer.Option(min=0, help="Workers to start; each runs one job at a time.")]
+Workers = Annotated[
+    int, typer.Option(min=0, help="Workers to start, for one job each; beside those on a GPU, one more for the CPU.")
+]
 
 
 def up(
