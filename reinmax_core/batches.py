@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from reinmax_core.seeds import seed_for
+
 
 class Shuffled:
     """Batches of rows, every row once an epoch, in an order drawn anew for each epoch from the seed.
@@ -35,5 +37,5 @@ class Shuffled:
 
     def _drawn(self, epoch: int) -> Tensor:
         # On the CPU, so that the order is the same whatever the device.
-        generator = torch.Generator().manual_seed((self._seed * 1_000_003 + epoch) % 2**63)
+        generator = torch.Generator().manual_seed(seed_for("order", self._seed, epoch))
         return torch.randperm(len(self._rows), generator=generator).to(self._rows.device)

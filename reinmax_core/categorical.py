@@ -25,8 +25,9 @@ class NoDistribution(ValueError):
 def rows(logits: Tensor, dim: int = -1, mask: Tensor | None = None) -> Tensor:
     """Logits with the classes on the last axis, at least float32, masked classes at -inf.
 
-    Inside `torch.compile` and the transforms of `torch.func`, where values cannot be read, rows are not
-    checked for values; `unrowed` then turns the draws of impossible rows into NaN.
+    On accelerators, where reading values takes waiting, and inside `torch.compile` and the transforms of
+    `torch.func`, where they cannot be read, rows are not checked for values; `unrowed` then turns the
+    draws of impossible rows into NaN.
 
     Raises:
         ValueError: `logits` has no floating-point type, no axis `dim` or no class on it, the mask does not
@@ -38,7 +39,7 @@ def rows(logits: Tensor, dim: int = -1, mask: Tensor | None = None) -> Tensor:
     by_class = logits if dim in (-1, logits.ndim - 1) else logits.movedim(dim, -1)
     if by_class.dtype in (torch.float16, torch.bfloat16):
         by_class = by_class.float()
-    if readable():
+    if _has_checked_values(by_class):
         _check_values(distinct(by_class.detach()))
     return by_class
 
@@ -48,8 +49,8 @@ def unrowed(draws: Tensor, checked: Tensor, logits: Tensor, dim: int = -1) -> Te
 
     Draws may have leading axes that `logits` lacks.
     """
-    if not readable():
-        draws = draws + 0 * checked.amax(-1, keepdim=True)
+    if not _has_checked_values(checked):
+        draws = draws + 0 * distinct(checked.detach()).amax(-1, keepdim=True)
     axis = dim - logits.ndim if dim >= 0 else dim
     return (draws if axis == -1 else draws.movedim(-1, axis)).to(logits.dtype)
 
@@ -243,6 +244,11 @@ def _fitting(mask: Tensor, logits: Tensor) -> Tensor:
             f"mask must be broadcastable to logits of shape {tuple(logits.shape)}, got {tuple(mask.shape)}; "
             f"give it an axis of length 1 where it is the same for all"
         ) from error
+
+
+def _has_checked_values(by_class: Tensor) -> bool:
+    # To read a value off an accelerator would make the program wait for it at every draw.
+    return readable() and by_class.device.type == "cpu"
 
 
 def _check_values(by_class: Tensor) -> None:

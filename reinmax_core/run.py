@@ -18,6 +18,7 @@ from reinmax_core.value import Value, discover, name_of, one_of, one_of_classes
 LARGEST_EXACT_JSON_INTEGER = 2**53 - 1
 LOG_POINTS = 500
 EVALUATIONS = 10
+MOST_POINTS = 1_000_000
 
 TAU_SCHEMA: JsonSchemaValue = {
     "anyOf": [{"type": "number", "exclusiveMinimum": 0, "maximum": 1000}, {"type": "null"}],
@@ -115,7 +116,23 @@ class RunSpec(Value):
     @model_validator(mode="after")
     def _fits(self) -> Self:
         self.task.check(self.estimator)
+        for name in ("log_every", "evaluate_every"):
+            self._check_points(name)
         return self
+
+    def _check_points(self, interval: str) -> None:
+        """Curves are kept whole, in memory while the run is live, so their length has a limit."""
+        if (points := self.steps // getattr(self, interval)) > MOST_POINTS:
+            raise _mistake(
+                interval,
+                "{interval} of {found} makes {points} points of {steps} steps, more than {most}; raise it to {least}",
+                interval=interval,
+                found=getattr(self, interval),
+                points=points,
+                steps=self.steps,
+                most=MOST_POINTS,
+                least=-(-self.steps // MOST_POINTS),
+            )
 
 
 def _with_tau(settings: dict[str, Any]) -> dict[str, Any]:

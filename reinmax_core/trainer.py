@@ -13,8 +13,7 @@ from torch import Tensor
 from reinmax_core.categorical import NoDistribution
 from reinmax_core.data.base import DataSource
 from reinmax_core.run import Best, Progress, Result, RunSpec
-
-DRAWS, EVALUATION = 1, 2
+from reinmax_core.seeds import seed_for
 
 
 class Diverged(ArithmeticError):
@@ -48,7 +47,7 @@ class Trainer:
         self.batches = spec.task.batches(self.data, spec.seed)
         self.model = _initial_model(spec).to(self.device)
         self.optimizer = spec.optimizer.build(self.model.parameters())
-        self.generator = _generator(self.device, spec.seed, DRAWS)
+        self.generator = _generator(self.device, seed_for("draws", spec.seed))
         self._since_log = RunningMeans()
         self._last_epoch = RunningMeans()
 
@@ -90,7 +89,7 @@ class Trainer:
 
     def evaluate(self) -> dict[str, float]:
         """The task's metrics now. Its draws depend on seed and step alone and leave the run's as they are."""
-        generator = _generator(self.device, self.spec.seed, EVALUATION, self.step)
+        generator = _generator(self.device, seed_for("evaluation", self.spec.seed, self.step))
         with torch.no_grad():
             metrics: dict[str, float] = self.spec.task.evaluate(self.model, self.data, self.spec.estimator, generator)
         return metrics
@@ -186,14 +185,11 @@ class RunningMeans:
 def _initial_model(spec: RunSpec) -> torch.nn.Module:
     """The untrained model: the same on every device, without touching the caller's random numbers."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(spec.seed)
+        # torch.manual_seed would seed the generators of all accelerators too.
+        torch.default_generator.manual_seed(seed_for("model", spec.seed))
         model: torch.nn.Module = spec.task.model()
     return model
 
 
-def _generator(device: torch.device, *key: int) -> torch.Generator:
-    """A stream of random numbers of its own for every key."""
-    seed = 0
-    for part in key:
-        seed = (seed * 6364136223846793005 + part + 1442695040888963407) % 2**63
+def _generator(device: torch.device, seed: int) -> torch.Generator:
     return torch.Generator(device).manual_seed(seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
@@ -68,7 +69,7 @@ class DataSource(Value):
             return path
         raise DataUnavailable(
             f"{file.name} ({file.bytes} bytes) is neither on this machine nor to be had; tried "
-            f"{'; '.join(failures)}. Put the file with sha256 {file.sha256} at {own}, or set "
+            f"{_without_credentials('; '.join(failures))}. Put the file with sha256 {file.sha256} at {own}, or set "
             f"REINMAX_DATA_MIRROR to a folder or an address that has {file.name}"
         )
 
@@ -96,6 +97,10 @@ class DataSource(Value):
         except (OSError, ImportError) as error:
             failures.append(f"a download into {self.directory}: {error}")
             return None
+
+
+def _without_credentials(text: str) -> str:
+    return re.sub(r"(\w+://)[^\s/@]*@", r"\1***@", text)
 
 
 def _size(path: Path) -> int | None:

@@ -288,3 +288,11 @@ def test_a_terminal_shows_a_bar(tmp_path: Path, serve: Serve) -> None:
     assert process.returncode == 0
     assert "letters/a.gz" in shown
     assert "1.0/1.0 MB" in shown
+
+
+def test_credentials_of_a_mirror_are_not_told(tmp_path: Path) -> None:
+    source = DataSource(directory=tmp_path, mirrors=("http://somebody:secret@127.0.0.1:9",))
+    with pytest.raises(DataUnavailable) as refusal:
+        source.fetch(published())
+    assert "http://***@127.0.0.1:9/" in str(refusal.value)
+    assert "secret" not in str(refusal.value)

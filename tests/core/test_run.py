@@ -95,6 +95,7 @@ def test_tau_twice_is_accepted_if_equal() -> None:
         ({"task": {"name": "polynomial", "p": 0.5}}, ("task", "polynomial", "p"), ["greater than or equal to 1"]),
         ({"estimator": {"name": "rloo", "samples": 5}}, (), ["64", "5", "multiple"]),
         ({"task": {"name": "categorical_vae", "latents": 30}, "estimator": "exact"}, (), ["8^30", "max_states"]),
+        ({"steps": 10**9, "log_every": 999}, ("log_every",), ["999", "1001001 points", "raise it to 1000"]),
         ({"optimizer": {"name": "sgd", "nesterov": True}}, ("optimizer", "sgd"), ["momentum"]),
     ],
 )

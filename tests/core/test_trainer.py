@@ -46,6 +46,12 @@ def test_another_seed_gives_another_result() -> None:
     assert not torch.equal(parameters(one)["theta"], parameters(other)["theta"])
 
 
+def test_seeds_that_share_their_low_bits_are_different_runs() -> None:
+    one, other = finished(Trainer(spec(seed=1))), finished(Trainer(spec(seed=1 + 2**32)))
+    assert not torch.equal(parameters(one)["theta"], parameters(other)["theta"])
+    assert one.final["loss"] != other.final["loss"]
+
+
 def test_a_run_leaves_the_global_random_numbers_alone() -> None:
     torch.manual_seed(3)
     before = torch.get_rng_state()

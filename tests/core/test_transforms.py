@@ -30,9 +30,10 @@ def cubic(draws: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("classes", [2, 5])
 def test_vmap_can_draw_all_examples_alike(estimator: Estimator, classes: int) -> None:
-    logits = torch.randn(classes).expand(8, 3, classes)
+    logits = torch.randn(classes, generator=seeded()).expand(8, 3, classes)
     found = torch.vmap(torch.func.grad(lambda row: estimator.expectation(row, cubic).sum()), randomness="same")(logits)
-    assert torch.equal(found, found[:1].expand_as(found))
+    # Not to the last bit: vector instructions round the last few entries of a tensor in another way.
+    torch.testing.assert_close(found, found[:1].expand_as(found))
 
 
 @pytest.mark.parametrize("classes", [2, 5])
