@@ -325,6 +325,35 @@ def test_the_log_is_cut_at_its_limit_and_says_so(store: JobStore, submit: Submit
     assert len(text) < 2**20 + 100
 
 
+@pytest.mark.parametrize("offset", [0, 1, 2, 3])
+def test_the_log_is_never_cut_within_a_character(store: JobStore, submit: Submit, offset: int) -> None:
+    job_id = submit()
+    attempt = started(store, job_id)
+    assert attempt.log("x" * (2**20 - 10 - offset))
+    assert not attempt.log("é€𝄞" * 10)
+    text, notice = store.logs(job_id).lstrip("x").split("\n", 1)
+    assert ("é€𝄞" * 10).startswith(text) and 7 <= len(text.encode()) - offset <= 10
+    assert "is cut here" in notice
+
+
+def test_the_start_of_a_long_curve_is_kept(store: JobStore, submit: Submit) -> None:
+    job_id = submit()
+    attempt = started(store, job_id)
+    many = "for step = 1, 100500 do redis.call('XADD', KEYS[1], '*', 'metrics', '{}', 'step', step) end"
+    store.keyspace.client.eval(many, 1, f"reinmax:events:{job_id}")
+    attempt.report(points(100501), progress(100), {})
+    assert store.events_after(job_id, limit=1)[0].kind == "state"
+
+
+def test_a_forgotten_job_is_found_behind_many_that_fit_nowhere(store: JobStore, submit: Submit) -> None:
+    for _ in range(120):
+        submit(hardware={"memory_gb": 32})
+    fitting = [submit() for _ in range(17)]
+    assert [job.id for job in store.forgotten(worker(), older_than_s=0)] == fitting[:16]
+    store.keyspace.client.zadd("reinmax:woken", {fitting[16]: 0})
+    assert [job.id for job in store.forgotten(worker(), older_than_s=60)] == fitting[16:]
+
+
 def test_a_forgotten_job_is_given_to_one_worker_that_fits(store: JobStore, submit: Submit) -> None:
     job_id, large, other = submit(), submit(hardware={"memory_gb": 32}), submit(hardware="cuda")
     assert store.forgotten(worker(), older_than_s=60) == ()

@@ -4,7 +4,9 @@
 local prefix, id = ARGV[1], ARGV[2]
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local METRIC_ENTRIES, CHANGES = 100000, 10000
+-- No entry of a job may ever be trimmed: the start of its curves would be gone without a word. A run has at most 10^6
+-- logged points, thus as many entries of metrics, and its log is capped at 2^20 bytes, thus entries; the rest is few.
+local ENTRIES, CHANGES = 4000000, 10000
 
 local function key(name)
   return prefix .. name
@@ -33,7 +35,7 @@ end
 
 -- Adds an entry to what has happened in the job.
 local function tell(job, kind, data, ...)
-  redis.call('XADD', key('events:' .. job), 'MAXLEN', '~', METRIC_ENTRIES, '*', kind, data, ...)
+  redis.call('XADD', key('events:' .. job), 'MAXLEN', '~', ENTRIES, '*', kind, data, ...)
 end
 
 local function enter(job, status, reason)

@@ -10,7 +10,12 @@ if written >= limit then
   return 0
 end
 local full = written + #text > limit
+local room = limit - written
+-- What is stored has to be UTF-8 still: a character of several bytes is left out whole (0x80 to 0xBF continue one).
+while full and room > 0 and text:byte(room + 1) >= 0x80 and text:byte(room + 1) < 0xC0 do
+  room = room - 1
+end
 set(id, 'log_bytes', full and limit or written + #text)
-tell(id, 'log', full and string.sub(text, 1, limit - written) .. notice or text)
+tell(id, 'log', full and text:sub(1, room) .. notice or text)
 announce(id, version)
 return full and 0 or 1
