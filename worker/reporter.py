@@ -56,6 +56,15 @@ class Reporter:
             self._collect()
             self._send()
 
+    def try_to_flush(self) -> bool:
+        """Reports all that is left if the store takes it now. Returns whether it did.
+
+        Raises:
+            Fenced: the job is another attempt's.
+        """
+        self._collect()
+        return self._send()
+
     def flush(self) -> None:
         """Reports all that is left, however long the store takes.
 

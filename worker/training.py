@@ -17,8 +17,9 @@ from reinmax_core import checkpoint
 from reinmax_core.data.base import DataSource
 from reinmax_core.run import RunSpec
 from reinmax_core.trainer import Trainer
-from worker.artifacts import ArtifactStore
+from worker.artifacts import ArtifactStore, ArtifactStoreUnavailable
 from worker.assignment import Assignment, Outcome, Stopped, Succeeded
+from worker.attempt import Fenced
 from worker.jobs import Environment
 from worker.keyspace import StoreUnavailable
 from worker.reporter import INTERVAL_S, Reporter
@@ -63,19 +64,28 @@ class Training:
             Fenced: the job is another attempt's.
             Diverged: a loss is not finite.
             DataUnavailable: a data set is not to be had.
-            ArtifactStoreUnavailable: nothing can be saved.
+            ArtifactStoreUnavailable: the checkpoint to go on from cannot be read, or the artefacts cannot be written.
         """
         trainer = self._trainer()
         reporter = Reporter(self._attempt, trainer)
         self._start(trainer, reporter)
         stop.is_training = True
+        try:
+            return self._train(trainer, reporter, stop)
+        except Fenced:
+            raise
+        except Exception:
+            # The points before a failure explain it, and they end with this process.
+            reporter.try_to_flush()
+            raise
+
+    def _train(self, trainer: Trainer, reporter: Reporter, stop: Stop) -> Outcome:
         for progress in trainer:
             reporter.note(progress)
-            if stop.requested or self._saver.is_due:
-                self._save(trainer, reporter)
             if stop.requested and trainer.step < trainer.spec.steps:
-                print(f"stopped at step {trainer.step}")
-                return Stopped()
+                return self._stopped(trainer, reporter)
+            if self._saver.is_due:
+                self._save_in_passing(trainer, reporter)
         return self._succeeded(trainer, reporter)
 
     def _trainer(self) -> Trainer:
@@ -93,18 +103,31 @@ class Training:
             except StoreUnavailable:
                 time.sleep(INTERVAL_S)
 
-    def _save(self, trainer: Trainer, reporter: Reporter) -> None:
-        """Saves after all points up to this step are told, so that a resumed run tells none twice."""
-        reporter.flush()
+    def _save_in_passing(self, trainer: Trainer, reporter: Reporter) -> None:
+        """Saves if the store has all points up to this step, so that a resumed run tells none twice; never waits."""
+        if reporter.try_to_flush():
+            self._save(trainer)
+        else:
+            print(f"no checkpoint at step {trainer.step}: the job store does not serve")
+            self._saver.postpone()
+
+    def _save(self, trainer: Trainer) -> None:
+        """Saves if that is possible now: a run that trains on is worth more than its checkpoint."""
         try:
             self._saver.save(trainer)
-        except StoreUnavailable as error:
+        except (StoreUnavailable, ArtifactStoreUnavailable) as error:
             print(f"no checkpoint at step {trainer.step}: {error}")
+
+    def _stopped(self, trainer: Trainer, reporter: Reporter) -> Stopped:
+        reporter.flush()
+        self._save(trainer)
+        print(f"stopped at step {trainer.step}")
+        return Stopped()
 
     def _succeeded(self, trainer: Trainer, reporter: Reporter) -> Succeeded:
         reporter.flush()
         result = trainer.result()
-        artifacts = self._saver.put(
+        artifacts = self._saver.deliver(
             {
                 checkpoint.MODEL: checkpoint.encode(trainer)[checkpoint.MODEL],
                 "result.json": result.model_dump_json(indent=2).encode(),

@@ -1,0 +1,126 @@
+"""A run inside the training process, through outages of what it writes to."""
+
+import re
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reinmax_core.run import RunSpec
+from reinmax_core.trainer import Diverged, Trainer
+from tests.worker.samples import submission, worker
+from worker.artifacts import ArtifactStore, ArtifactStoreUnavailable
+from worker.assignment import Assignment, Places, Stopped, Succeeded
+from worker.saver import Saver
+from worker.store import JobStore
+from worker.training import Training
+
+
+@dataclass
+class Stop:
+    """What the worker wants."""
+
+    requested: bool = False
+    is_training: bool = False
+
+
+@pytest.fixture
+def assign(store: JobStore, redis_database: str, tmp_path: Path) -> Callable[..., Assignment]:
+    """Submits and claims a job with these settings; its artefacts are to go below `place`."""
+
+    def claim(**settings: Any) -> Assignment:
+        spec = submission(**settings)
+        claimed = store.claim(store.submit(spec).job.id, worker(), lease_s=600)
+        assert claimed is not None
+        return Assignment(
+            job_id=claimed.job.id,
+            epoch=claimed.attempt.epoch,
+            spec=spec.run_spec(),
+            device="cpu",
+            device_name="a processor",
+            checkpoints=(),
+            checkpoint_interval_s=0.4,
+            places=Places(
+                redis_url=redis_database,
+                artifacts_url=str(tmp_path / "place"),
+                data_dir=tmp_path / "data",
+                data_mirror=(),
+            ),
+        )
+
+    return claim
+
+
+def test_a_run_goes_on_where_its_checkpoints_cannot_be_written_and_waits_with_its_artefacts(
+    assign: Callable[..., Assignment], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "place").write_bytes(b"not a folder")
+    written = ""
+    with ThreadPoolExecutor(1) as threads:
+        outcome = threads.submit(Training(assign(steps=1000)).run, Stop())
+        while "trying again in" not in written and not outcome.done():
+            written += capsys.readouterr().out
+            time.sleep(0.02)
+        (tmp_path / "place").unlink()
+        assert isinstance(outcome.result(60), Succeeded)
+    assert 1 <= len(re.findall("no checkpoint at step", written)) < 20, "the next one is planned after a failure"
+
+
+def test_patience_with_the_artefact_store_ends(store: JobStore, tmp_path: Path) -> None:
+    (tmp_path / "place").write_bytes(b"not a folder")
+    artifacts = ArtifactStore(str(tmp_path / "place"))
+    saver = Saver(store.attempt("job_a", 1), artifacts, interval_s=60, patience_s=0.6)
+    began = time.monotonic()
+    with pytest.raises(ArtifactStoreUnavailable, match=r"(?s)REINMAX_ARTIFACTS_URL.*tried again for 0\.6 s"):
+        saver.deliver({"result.json": b"{}"})
+    assert 0.4 < time.monotonic() - began < 5
+
+
+def test_a_failed_checkpoint_is_not_due_at_once_again(store: JobStore, tmp_path: Path) -> None:
+    (tmp_path / "place").write_bytes(b"not a folder")
+    saver = Saver(store.attempt("job_a", 1), ArtifactStore(str(tmp_path / "place")), interval_s=0.8)
+    trainer = Trainer(RunSpec.model_validate({"task": "polynomial", "estimator": "reinmax", "steps": 2}))
+    time.sleep(0.11)
+    assert saver.is_due
+    with pytest.raises(ArtifactStoreUnavailable):
+        saver.save(trainer)
+    assert not saver.is_due
+
+
+def test_the_points_before_a_divergence_are_told(assign: Callable[..., Assignment], store: JobStore) -> None:
+    exploding = {"name": "sgd", "lr": 100.0, "weight_decay": 1.0}
+    assignment = assign(optimizer=exploding, log_every=1)
+    with pytest.raises(Diverged) as raised:
+        Training(assignment).run(Stop())
+    (step,) = re.findall(r"at step (\d+) of", str(raised.value))
+    assert store.get(assignment.job_id).progress.step == int(step)
+    told = store.metrics(assignment.job_id)["loss"].step
+    assert told == list(range(1, len(told) + 1)) and len(told) >= int(step) - 1
+
+
+def test_checkpoints_in_passing_do_not_wait_for_the_store(
+    assign: Callable[..., Assignment], store: JobStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client = store.keyspace.client
+    written = ""
+    with ThreadPoolExecutor(1) as threads:
+        stop = Stop()
+        outcome = threads.submit(Training(assign(steps=10**6)).run, stop)
+        while not stop.is_training and not outcome.done():
+            time.sleep(0.01)
+        client.config_set("maxmemory", 1)
+        try:
+            deadline = time.monotonic() + 20
+            while written.count("no checkpoint at step") < 2 and time.monotonic() < deadline:
+                written += capsys.readouterr().out
+                time.sleep(0.02)
+            assert not outcome.done()
+        finally:
+            client.config_set("maxmemory", 0)
+            stop.requested = True
+        assert isinstance(outcome.result(30), Stopped)
+    assert written.count("the job store does not serve") >= 2
