@@ -113,10 +113,18 @@ KINDS: Final[Mapping[int, type[ApiError]]] = {
 }
 
 
+KEY_REMEDY: Final = (
+    "  Set REINMAX_API_KEY to such a key. Where the service made its own, as with docker compose, it is in the file\n"
+    "  that REINMAX_API_KEYS_FILE of the API names: docker compose exec api cat /var/lib/reinmax/state/api-keys"
+)
+
+
 def _sentences(problem: Problem) -> str:
     # With several mistakes the detail is their enumeration.
     lines = [(problem.title if problem.errors else problem.detail) or f"the service answered {problem.status}"]
     lines += [f"  {mistake}" for mistake in problem.errors or ()]
+    if problem.status == 401:
+        lines.append(KEY_REMEDY)
     if problem.status >= 500 and problem.request_id:
         lines.append(f"  The service's log has more under request id {problem.request_id}.")
     return "\n".join(lines)

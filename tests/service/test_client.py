@@ -307,7 +307,7 @@ class TestAddresses:
     ) -> None:
         with running_api(tmp_path, redis_url=redis_url, api_keys="open-sesame-1") as url:
             monkeypatch.setenv("REINMAX_URL", url)
-            with Client() as stranger, pytest.raises(Unauthorized):
+            with Client() as stranger, pytest.raises(Unauthorized, match="REINMAX_API_KEY "):
                 stranger.workers()
             monkeypatch.setenv("REINMAX_API_KEY", "open-sesame-1")
             with Client() as friend:
