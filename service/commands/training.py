@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -48,6 +49,8 @@ def train(spec: RunSpec, directory: Path, *, device: str, resume: bool, view: Tr
         TrainingFailed: the data, the device or the state to continue from is not to be had, or a loss is not finite.
         TrainingInterrupted: Ctrl-C or SIGTERM came before the end; the state is saved.
     """
+    # Before torch is loaded: threads that spin while they wait slow training manifold where programs share the cores.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from reinmax_core.checkpoint import CheckpointCorrupt, CheckpointVersion, restore_from, save_to
     from reinmax_core.trainer import Diverged
 

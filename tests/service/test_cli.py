@@ -177,6 +177,18 @@ class TestTrain:
         assert other.returncode == 1
         assert "another run" in other.stderr
 
+    def test_idle_threads_leave_the_cores_to_others(self, tmp_path: Path) -> None:
+        script = (
+            "import os, sys; from pathlib import Path; from reinmax_core.run import RunSpec; "
+            "from service.commands.training import train, view_for; "
+            "spec = RunSpec.model_validate({'task': 'polynomial', 'estimator': 'exact', 'steps': 1}); "
+            "train(spec, Path('run'), device='cpu', resume=False, view=view_for(as_json=True)); "
+            "sys.exit(os.environ['OMP_WAIT_POLICY'] != 'PASSIVE')"
+        )
+        own = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+        done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=own, capture_output=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+
     def test_an_interrupted_run_goes_on_to_the_same_end(self, run: Run, tmp_path: Path) -> None:
         arguments = ("train", "polynomial", "reinmax", "--steps", "1500", "--json", "--to")
         assert run(*arguments, "whole").returncode == 0
@@ -211,6 +223,17 @@ def test_doctor_looks_at_everything(run: Run) -> None:
     assert len(settings) == len(Settings.model_fields)
     assert (settings["REINMAX_LEASE_S"]["value"], settings["REINMAX_LEASE_S"]["source"]) == ("7.0", "environment")
     assert "open-sesame" not in done.stdout
+
+
+def test_doctor_lets_a_machine_without_torch_serve_the_api(redis_url: str, tmp_path: Path) -> None:
+    script = "import sys; sys.modules['torch'] = None; from service.cli import main; main()"
+    told = {"REINMAX_REDIS_URL": redis_url, "REINMAX_STATE_DIR": str(tmp_path)}
+    command = [sys.executable, "-c", script, "doctor", "--json"]
+    done = subprocess.run(command, env=os.environ | told, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout
+    (torch,) = (finding for finding in json.loads(done.stdout)["findings"] if finding["subject"] == "torch")
+    assert torch["grade"] == "note"
+    assert "API" in torch["remedy"]
 
 
 def test_doctor_says_no_where_the_service_cannot_run(run: Run) -> None:
