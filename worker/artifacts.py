@@ -11,6 +11,16 @@ class ArtifactStoreUnavailable(Exception):
     """The place of the artefacts cannot be read or written."""
 
 
+class ArtifactStoreUnusable(Exception):
+    """Nothing on this machine can reach the kind of place that is to take the artefacts."""
+
+    def __init__(self, url: str, reason: Exception) -> None:
+        super().__init__(
+            f"REINMAX_ARTIFACTS_URL is {url!r}, which cannot be used: {reason}; "
+            f"set it to a folder, or install the fsspec package for that kind of address, such as s3fs for s3://"
+        )
+
+
 def location(job_id: str, epoch: int, name: str) -> str:
     """Path of a file that an attempt wrote, in any artefact store: each attempt has a folder of its own."""
     return f"{job_id}/{epoch}/{name}"
@@ -24,12 +34,18 @@ class ArtifactStore:
 
     Args:
         url: a folder, or any URL that fsspec knows, such as s3://bucket/prefix.
+
+    Raises:
+        ArtifactStoreUnusable: the URL is of an unknown kind, or of one whose package is missing.
     """
 
     def __init__(self, url: str) -> None:
         from fsspec.core import url_to_fs  # type: ignore[import-untyped]
 
-        self._files, self._root = url_to_fs(url)
+        try:
+            self._files, self._root = url_to_fs(url)
+        except (ImportError, ValueError) as error:
+            raise ArtifactStoreUnusable(url, error) from error
 
     def put(self, job_id: str, epoch: int, name: str, content: bytes) -> None:
         """Writes a file that is there whole or not at all.
@@ -61,7 +77,10 @@ class ArtifactStore:
     def read(self, path: str) -> bytes:
         """All bytes of the file at a `location`; errors as for `open`."""
         with self.open(path) as file:
-            return file.read()
+            try:
+                return file.read()
+            except OSError as error:
+                raise self._unavailable("read", path, error) from error
 
     def size(self, path: str) -> int:
         """Bytes of the file at a `location`.

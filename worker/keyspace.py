@@ -88,6 +88,15 @@ class Keyspace:
                 pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
             return pipeline.execute()
 
+    def uptime_s(self) -> int:
+        """For how many whole seconds the server has been up.
+
+        Raises:
+            StoreUnavailable: no server.
+        """
+        (facts,) = self.ask(("INFO", "server"))
+        return int(facts["uptime_in_seconds"])
+
     def shortcomings(self) -> tuple[str, ...]:
         """What makes the server unfit to keep jobs, a sentence with the remedy each.
 

@@ -50,7 +50,7 @@ class Maintenance:
         self._store, self._wake, self._worker, self._resign = store, wake, worker, resign
         self._lease_s, self._forgotten_after_s = lease_s, forgotten_after_s
         self._woken_in_vain: Counter[str] = Counter()
-        self._reap_from = 0.0
+        self._reap_from: float | None = None
         self._is_closed = threading.Event()
         self._due = {self._register: 0.0, self._reap: 0.0, self._sweep: 0.0}
         self._thread = threading.Thread(target=self._run, name="maintenance", daemon=True)
@@ -80,8 +80,7 @@ class Maintenance:
             return duty()
         except StoreUnavailable as error:
             logger.warning("%s", error)
-            # After an outage all leases may have run out, and their workers need time to say that they live.
-            self._reap_from = time.monotonic() + self._lease_s
+            self._reap_from = time.monotonic() + self._grace_s(0)
             return ROUND_S
         except Exception:
             logger.exception("maintenance goes on after an error")
@@ -92,11 +91,17 @@ class Maintenance:
         return REGISTER_EVERY_S
 
     def _reap(self) -> float:
+        if self._reap_from is None:
+            self._reap_from = time.monotonic() + self._grace_s(self._store.keyspace.uptime_s())
         lost = self._store.reap() if time.monotonic() >= self._reap_from else ()
         for job in lost:
             logger.warning("job %s: attempt %d was lost; it waits for the next", job.id, job.epoch)
             self._wake(job)
         return 0.0
+
+    def _grace_s(self, uptime_s: float) -> float:
+        """After an outage all leases may have run out, and their workers need time to say that they live."""
+        return self._lease_s if uptime_s < self._lease_s else 0.0
 
     def _sweep(self) -> float:
         worker = self._worker()

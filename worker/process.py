@@ -20,6 +20,7 @@ from celery.signals import worker_shutting_down
 from kombu.exceptions import OperationalError
 
 from worker.app import RUN_JOB, application, wake
+from worker.artifacts import ArtifactStoreUnusable
 from worker.assignment import Places
 from worker.bell import ring
 from worker.embedded_server import EmbeddedServer, ServerNotStarted
@@ -44,6 +45,7 @@ class ServerUnfit(Exception):
 
 
 CONDITIONS = (
+    ArtifactStoreUnusable,
     InvalidSettings,
     NoServerProgram,
     NoSuchGpu,

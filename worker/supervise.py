@@ -42,6 +42,9 @@ class Supervisor:
         machine: what they run on.
         settings: lease, grace and intervals.
         places: where they read and write.
+
+    Raises:
+        ArtifactStoreUnusable: nothing here can reach the place of the artefacts.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class Supervisor:
         self._store, self._wake, self._worker = store, wake, worker
         self._standby, self._machine = standby, machine
         self._settings, self._places = settings, places
+        self._artifacts = ArtifactStore(places.artifacts_url)
         self._is_stopping = threading.Event()
         self.job_id: str | None = None
         """The job that is being carried out."""

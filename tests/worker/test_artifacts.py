@@ -7,7 +7,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from worker.artifacts import ArtifactStore, ArtifactStoreUnavailable, location
+from worker.artifacts import ArtifactStore, ArtifactStoreUnavailable, ArtifactStoreUnusable, location
 
 
 @pytest.fixture(params=["folder", "memory"])
@@ -59,3 +59,9 @@ def test_a_place_that_takes_nothing_says_so(tmp_path: Path) -> None:
     artifacts = ArtifactStore(str(tmp_path / "file"))
     with pytest.raises(ArtifactStoreUnavailable, match="REINMAX_ARTIFACTS_URL"):
         artifacts.put("job_a", 1, "model.bin", b"1")
+
+
+@pytest.mark.parametrize("url", ["nothing://bucket/artifacts", "oci://bucket/artifacts"])
+def test_an_address_that_nothing_here_can_reach_says_what_to_do(url: str) -> None:
+    with pytest.raises(ArtifactStoreUnusable, match=f"REINMAX_ARTIFACTS_URL is '{url}'.*install"):
+        ArtifactStore(url)

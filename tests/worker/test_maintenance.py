@@ -8,6 +8,7 @@ from celery import Celery
 
 from tests.worker.samples import submission, worker
 from worker.app import RUN_JOB, wake
+from worker.attempt import Order
 from worker.jobs import Job, State
 from worker.maintenance import DEAF_AFTER, Maintenance
 from worker.store import JobStore
@@ -16,7 +17,7 @@ from worker.store import JobStore
 class Office:
     """A maintenance thread, and what it asked for."""
 
-    def __init__(self, store: JobStore, *, job: str | None = None) -> None:
+    def __init__(self, store: JobStore, *, job: str | None = None, lease_s: float = 0.2) -> None:
         self.woken: list[str] = []
         self.resigned = 0
 
@@ -27,7 +28,7 @@ class Office:
             self.resigned += 1
 
         record = worker(job=job)
-        self.maintenance = Maintenance(store, note, lambda: record, resign, lease_s=0.2, forgotten_after_s=0.05)
+        self.maintenance = Maintenance(store, note, lambda: record, resign, lease_s, forgotten_after_s=0.05)
 
 
 def wait_for(condition: Callable[[], object]) -> None:
@@ -49,6 +50,19 @@ def test_lost_attempts_are_ended_and_others_woken(store: JobStore, submit: Calla
     with office.maintenance:
         wait_for(lambda: office.woken == [job_id])
     assert store.get(job_id).status is State.QUEUED
+
+
+def test_a_worker_that_starts_just_after_an_outage_lets_the_living_say_so_first(
+    store: JobStore, submit: Callable[..., str]
+) -> None:
+    job_id, office = submit(), Office(store, job="another", lease_s=3600.0)
+    claim = store.claim(job_id, worker("alive"), 0.01)
+    assert claim is not None
+    with office.maintenance:
+        wait_for(store.workers)
+        time.sleep(0.2)
+        assert store.get(job_id).status is State.STARTING
+        assert claim.attempt.beat(60) is Order.CONTINUE
 
 
 def test_an_idle_worker_wakes_for_forgotten_jobs_until_it_finds_itself_deaf(

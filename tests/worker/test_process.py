@@ -169,3 +169,11 @@ def test_what_keeps_a_worker_from_starting_is_one_sentence() -> None:
     assert done.returncode == os.EX_CONFIG
     assert "REINMAX_LEASE_S is 'soon'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_worker_refuses_an_address_of_artefacts_that_it_cannot_reach(redis_database: str) -> None:
+    environment = os.environ | {"REINMAX_REDIS_URL": redis_database, "REINMAX_ARTIFACTS_URL": "nothing://bucket"}
+    command = [sys.executable, "-m", "worker", "--device", "cpu"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == os.EX_CONFIG
+    assert "REINMAX_ARTIFACTS_URL is 'nothing://bucket'" in done.stderr and "Traceback" not in done.stderr
