@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from service.protocol.problems import Kind, Problem
 
-BYTES = re.compile(r"bytes=(\d*)-(\d*)")
+BYTES = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
+"""No file has more bytes than 18 digits can count, and Python refuses to read numbers of thousands of digits."""
 
 
 def matches(header: str | None, tag: str) -> bool:

@@ -69,10 +69,11 @@ class Guard:
             await self._app(scope, _limited(receive), send)
 
     def _admit(self, scope: Scope, headers: Headers) -> str:
+        host = _host(headers)
         if scope["method"] not in SAFE_METHODS:
             _check_site(headers)
         if not self._keys:
-            _check_host(headers)
+            _check_host(host)
         _check_length(headers)
         return self._caller(headers) if self._keys and scope["path"] not in OPEN_PATHS else ""
 
@@ -99,15 +100,32 @@ def _digest(key: str) -> bytes:
 def _check_site(headers: Headers) -> None:
     """Refuses what a browser sends on behalf of a page of another site."""
     origin, host = headers.get("origin"), headers.get("host", "")
-    if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+    if origin is not None and _netloc(origin) != host.lower():
         raise Problem(Kind.CROSS_SITE, f"Changes are accepted from pages of {host} only; this one comes from {origin}.")
     if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
         raise Problem(Kind.CROSS_SITE, f"Changes are accepted from pages of {host} only; this one is from elsewhere.")
 
 
-def _check_host(headers: Headers) -> None:
+def _netloc(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return None
+
+
+def _host(headers: Headers) -> str:
+    """The name or address under which the service was called; a malformed one is refused."""
+    header = headers.get("host", "")
+    try:
+        return urlsplit(f"//{header}").hostname or ""
+    except ValueError as error:
+        raise Problem(
+            Kind.UNKNOWN_HOST, f"The header Host should be a name or an address, and a port; found {header[:80]!r}."
+        ) from error
+
+
+def _check_host(host: str) -> None:
     """Refuses names that a foreign DNS server may have pointed at this machine, where no key protects the service."""
-    host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
     if host and host != "localhost" and not host.endswith(".localhost") and not _is_address(host):
         raise Problem(
             Kind.UNKNOWN_HOST,

@@ -145,9 +145,10 @@ async def get_job(
         job = await run_in_threadpool(here.store.get, job_id)
         known = if_none_match or job.etag
         deadline = asyncio.get_running_loop().time() + wait
-        while wait and job.status not in TERMINAL and matches(known, job.etag):
-            if not await watch.sees_change(deadline):
-                break
+        in_time = wait > 0
+        while in_time and job.status not in TERMINAL and matches(known, job.etag):
+            in_time = await watch.sees_change(deadline)
+            # At the deadline too: its place in the queue, say, moves without a change of the job.
             job = await run_in_threadpool(here.store.get, job_id)
     return job_answer(job, known=if_none_match)
 

@@ -64,6 +64,7 @@ def test_probes_and_pages_need_no_key(guarded_url: str, path: str) -> None:
     [
         {"Origin": "https://evil.example"},
         {"Origin": "null"},
+        {"Origin": "http://[::1"},
         {"Sec-Fetch-Site": "cross-site"},
         {"Origin": "http://localhost:1"},
     ],
@@ -83,6 +84,14 @@ def test_changes_from_our_own_pages_are_accepted(http: httpx.Client, api_url: st
 def test_names_that_others_may_point_here_are_refused_without_keys(http: httpx.Client, host: str) -> None:
     answer = http.get("/v1/jobs", headers={"Host": host})
     assert (answer.status_code, answer.json()["code"]) == (421, "unknown_host")
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/nothing", "/v1/jobs/"])
+def test_a_host_that_is_none_is_refused_with_and_without_keys(http: httpx.Client, guarded_url: str, path: str) -> None:
+    for address in (str(http.base_url), guarded_url):
+        headers = {"Host": "[::1", "Authorization": f"Bearer {KEYS[0]}"}
+        answer = httpx.get(f"{address}{path}", headers=headers)
+        assert (answer.status_code, answer.json()["code"]) == (421, "unknown_host")
 
 
 @pytest.mark.parametrize("host", ["localhost:8000", "127.0.0.1", "[::1]:8000", "reinmax.localhost"])

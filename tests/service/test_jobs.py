@@ -167,6 +167,17 @@ class TestWait:
         assert http.get(f"/v1/jobs/{job_id}", params={"wait": 0.3}).status_code == 200
         assert 0.6 <= time.monotonic() - begin < 5
 
+    def test_an_answer_at_the_deadline_tells_what_came_without_a_change(
+        self, http: httpx.Client, submit: Submit, store: JobStore
+    ) -> None:
+        ahead, job_id = submit(seed=1), submit(seed=2)
+        assert http.get(f"/v1/jobs/{job_id}").json()["queue_position"] == 2
+        departure = threading.Timer(0.2, store.cancel, (ahead,))
+        departure.start()
+        job = http.get(f"/v1/jobs/{job_id}", params={"wait": 1}).json()
+        departure.join()
+        assert job["queue_position"] == 1
+
     def test_changes_are_seen_after_the_connection_to_the_store_broke(
         self, http: httpx.Client, submit: Submit, store: JobStore
     ) -> None:
