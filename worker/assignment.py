@@ -70,6 +70,10 @@ class FencedOff(_Message):
     kind: Literal["fenced"] = "fenced"
 
 
+BEGUN = b"\n"
+"""A training process writes this before its outcome, once it has its assignment: what goes wrong earlier is not the
+job's fault. It is white space to JSON."""
+
 Outcome: TypeAlias = Succeeded | Failed | Stopped | FencedOff
 
 outcomes: TypeAdapter[Outcome] = TypeAdapter(Annotated[Outcome, Field(discriminator="kind")])

@@ -75,7 +75,14 @@ class WorkerProcess:
         self._standby = Standby(machine)
         self._wake = _forgiving(partial(wake, self._celery))
         self._supervisor = Supervisor(
-            self._store, self._wake, self.describe, self._standby, machine, settings, _places(settings, redis_url)
+            self._store,
+            self._wake,
+            _resign,
+            self.describe,
+            self._standby,
+            machine,
+            settings,
+            _places(settings, redis_url),
         )
 
     def run(self) -> int:

@@ -8,11 +8,12 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
-from typing import TypeAlias
+from functools import partial
+from typing import TypeAlias, TypeVar
 
-from worker.artifacts import ArtifactStore, location
-from worker.assignment import Assignment, Failed, FencedOff, Outcome, Places, Succeeded
-from worker.attempt import Attempt, Claim, Fenced
+from worker.artifacts import ArtifactStore, ArtifactStoreUnavailable, location
+from worker.assignment import Assignment, Failed, FencedOff, Outcome, Places, Stopped, Succeeded
+from worker.attempt import Attempt, Checkpoint, Claim, Fenced
 from worker.hardware import Machine
 from worker.jobs import Cause, Failure, Job, Reason, State, WorkerRecord
 from worker.keyspace import StoreUnavailable
@@ -24,9 +25,13 @@ from worker.watch import Ending, Watch
 REPEAT_AFTER_S = 0.5
 EXIT_TAKES_S = 2.0
 """From the end of its output to the end of a process: giving back gigabytes of memory takes a while."""
+STILLBORN_IN_A_ROW = 3
+"""So many training processes that died before they could read an assignment mean that this worker is of no use."""
 HANDED_BACK = Reason(code="worker_stopped", message="its worker was stopped; the next worker continues")
+NOT_BEGUN = Reason(code="not_begun", message="its training process died while it was starting; a worker tries again")
 
 Wake: TypeAlias = Callable[[Job], None]
+Answer = TypeVar("Answer")
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +42,7 @@ class Supervisor:
     Args:
         store: where jobs are kept.
         wake: wakes a worker for a job that waits again.
+        resign: ends a worker whose training processes do not start.
         worker: describes this worker as it is now.
         standby: where training processes come from.
         machine: what they run on.
@@ -51,17 +57,19 @@ class Supervisor:
         self,
         store: JobStore,
         wake: Wake,
+        resign: Callable[[], None],
         worker: Callable[[], WorkerRecord],
         standby: Standby,
         machine: Machine,
         settings: Settings,
         places: Places,
     ) -> None:
-        self._store, self._wake, self._worker = store, wake, worker
+        self._store, self._wake, self._resign, self._worker = store, wake, resign, worker
         self._standby, self._machine = standby, machine
         self._settings, self._places = settings, places
         self._artifacts = ArtifactStore(places.artifacts_url)
         self._is_stopping = threading.Event()
+        self._stillborn = 0
         self.job_id: str | None = None
         """The job that is being carried out."""
 
@@ -101,9 +109,22 @@ class Supervisor:
             watch = Watch(attempt, child, claim.job.timeout_s, self._settings, self._is_stopping, self._standby)
             outcome = watch.until_the_end()
             exit_code = child.wait(EXIT_TAKES_S)
-        if outcome is None:
+        if outcome is None and watch.has_begun:
             outcome = _crash(exit_code, self._machine.out_of_memory_kills() > kills)
-        self._conclude(claim, watch.ending, outcome)
+        self._conclude(claim, watch.ending, outcome or Stopped())
+        self._count(is_stillborn=watch.ending is None and not watch.has_begun)
+
+    def _count(self, *, is_stillborn: bool) -> None:
+        self._stillborn = self._stillborn + 1 if is_stillborn else 0
+        if is_stillborn:
+            logger.error("the training process died while it was starting; the log of the job says more")
+        if self._stillborn >= STILLBORN_IN_A_ROW:
+            logger.critical(
+                "%d training processes in a row died while they were starting; this worker ends. See that "
+                "`python -c 'import worker.training'` works here",
+                self._stillborn,
+            )
+            self._resign()
 
     def _assignment(self, claim: Claim) -> Assignment:
         return Assignment(
@@ -118,31 +139,38 @@ class Supervisor:
         )
 
     def _conclude(self, claim: Claim, ending: Ending | None, outcome: Outcome) -> None:
+        attempt = claim.attempt
+        logger.info("job %s: attempt %d ends: %s", attempt.job_id, attempt.epoch, _summary(ending, outcome))
+        # Read beforehand: success takes them off the job, also where its answer is lost and it is written again.
+        checkpoints = self._insist(attempt, attempt.checkpoints) if isinstance(outcome, Succeeded) else None
+        self._insist(attempt, partial(self._write, claim, ending, outcome))
+        if checkpoints:
+            self._clear(attempt, checkpoints)
+
+    def _insist(self, attempt: Attempt, action: Callable[[], Answer]) -> Answer | None:
+        """What an action on the store gives, however long the store takes; None if the attempt has lost the job."""
         deadline = time.monotonic() + self._settings.lease_s
         while True:
             try:
-                self._write(claim, ending, outcome)
+                return action()
             except StoreUnavailable as error:
-                logger.warning("the end of job %s cannot be written yet: %s", claim.job.id, error)
+                logger.warning("the end of job %s cannot be written yet: %s", attempt.job_id, error)
                 if self._is_stopping.is_set() and time.monotonic() > deadline:
                     # A worker that is to end does not outlive its server: the lease that has run out says it all.
-                    return
+                    return None
                 time.sleep(REPEAT_AFTER_S)
             except Fenced as error:
                 logger.info("%s", error)
-                return
-            else:
-                return
+                return None
 
     def _write(self, claim: Claim, ending: Ending | None, outcome: Outcome) -> None:
         """Ends the attempt as it has turned out: a run that came to its end did so, whatever was asked meanwhile."""
         attempt = claim.attempt
-        logger.info("job %s: attempt %d ends: %s", attempt.job_id, attempt.epoch, _summary(ending, outcome))
         match outcome, ending:
             case (FencedOff(), _) | (_, Ending.FENCED):
                 return
             case Succeeded(), _:
-                self._succeed(attempt, outcome)
+                attempt.succeed(outcome.result, outcome.artifacts, outcome.progress)
             case Failed(), None:
                 self._fail(attempt, outcome)
             case Failed(cause=Cause.ERROR | Cause.DIVERGED), _:
@@ -152,16 +180,19 @@ class Supervisor:
             case _, Ending.TIMEOUT:
                 self._fail(attempt, _timeout(claim.job))
             case _:
-                attempt.release(HANDED_BACK)
+                attempt.release(HANDED_BACK if ending else NOT_BEGUN)
                 self._wake(self._store.get(attempt.job_id))
 
-    def _succeed(self, attempt: Attempt, outcome: Succeeded) -> None:
-        checkpoints = attempt.checkpoints()
-        attempt.succeed(outcome.result, outcome.artifacts, outcome.progress)
-        artifacts = ArtifactStore(self._places.artifacts_url)
-        for checkpoint in checkpoints:
-            for file in checkpoint.files:
-                artifacts.delete(location(attempt.job_id, checkpoint.epoch, file.name))
+    def _clear(self, attempt: Attempt, checkpoints: tuple[Checkpoint, ...]) -> None:
+        """Removes the checkpoints of a job if this attempt has brought it to its end; otherwise they are needed."""
+        try:
+            job = self._store.get(attempt.job_id)
+            if (job.status, job.epoch) == (State.SUCCEEDED, attempt.epoch):
+                for checkpoint in checkpoints:
+                    for file in checkpoint.files:
+                        self._artifacts.delete(location(attempt.job_id, checkpoint.epoch, file.name))
+        except (ArtifactStoreUnavailable, JobNotFound, StoreUnavailable) as error:
+            logger.warning("checkpoints of job %s may be left over: %s", attempt.job_id, error)
 
     def _fail(self, attempt: Attempt, outcome: Failed) -> None:
         if attempt.fail(outcome.cause, outcome.failure) is State.QUEUED:

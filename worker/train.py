@@ -28,7 +28,7 @@ def follow(worker_pid: int) -> None:
 if __name__ == "__main__":
     follow(int(sys.argv[1]))  # before the imports, which take seconds
 
-from worker.assignment import Assignment, Failed, FencedOff, Outcome, Stopped
+from worker.assignment import BEGUN, Assignment, Failed, FencedOff, Outcome, Stopped
 from worker.attempt import Fenced
 from worker.jobs import Cause, Failure
 from worker.training import Training, get_ready
@@ -57,7 +57,7 @@ class StopSignal:
 def main() -> None:
     """Carries out one assignment from standard input; its outcome goes to the file descriptor in argv."""
     try:
-        outcome = _wait_and_work(StopSignal())
+        outcome = _wait_and_work(StopSignal(), int(sys.argv[2]))
     except StopRequested:
         outcome = Stopped()
     if outcome is not None:
@@ -66,13 +66,14 @@ def main() -> None:
     os._exit(0)  # taking the interpreter and torch down in order would take a tenth of a second
 
 
-def _wait_and_work(stop: StopSignal) -> Outcome | None:
+def _wait_and_work(stop: StopSignal, outcome_fd: int) -> Outcome | None:
     """The outcome of the assignment; None if the worker never gave one."""
     get_ready()
     gc.freeze()
     line = sys.stdin.buffer.readline()
     if not line:
         return None
+    os.write(outcome_fd, BEGUN)
     threading.Thread(target=_die_with_the_worker, daemon=True).start()
     return carry_out(Assignment.model_validate_json(line), stop)
 

@@ -71,7 +71,12 @@ class Watch:
             pipes.register(self._child.outcome, selectors.EVENT_READ, self._add_outcome)
             self._watch(pipes)
         self._output.send()
-        return outcomes.validate_json(self._outcome) if self._outcome else None
+        return outcomes.validate_json(self._outcome) if self._outcome.strip() else None
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the process has read its assignment."""
+        return bool(self._outcome)
 
     def _watch(self, pipes: selectors.BaseSelector) -> None:
         next_tick, ended_at = 0.0, float("inf")

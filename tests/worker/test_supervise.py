@@ -1,5 +1,8 @@
 """Attempts by a supervisor in this process, with real training processes and a real server."""
 
+import select
+import socket
+import socketserver
 import subprocess
 import sys
 import threading
@@ -11,6 +14,7 @@ from typing import Any
 import psutil
 import pytest
 import safetensors.torch
+from redis import Redis
 
 from tests.worker.samples import submission, worker
 from worker.artifacts import ArtifactStore
@@ -29,14 +33,21 @@ PATIENCE_S = 60
 class Workshop:
     """A supervisor, the store it serves and the jobs for which it woke others."""
 
-    def __init__(self, redis_url: str, folder: Path, standby: Standby, machine: Machine) -> None:
+    def __init__(
+        self, redis_url: str, folder: Path, standby: Standby, machine: Machine, supervisor_url: str | None = None
+    ) -> None:
         self.store = JobStore.connect(redis_url)
         self.artifacts = ArtifactStore(str(folder))
         self.woken: list[str] = []
+        self.resigned = 0
         places = Places(redis_url=redis_url, artifacts_url=str(folder), data_dir=folder / "data", data_mirror=())
         settings = Settings(lease_s=5, checkpoint_interval_s=0.8, cancel_grace_s=20)
         wake: Callable[[Job], None] = lambda job: self.woken.append(job.id)  # noqa: E731
-        self.supervisor = Supervisor(self.store, wake, worker, standby, machine, settings, places)
+        seen_by_supervisor = JobStore.connect(supervisor_url or redis_url)
+        self.supervisor = Supervisor(seen_by_supervisor, wake, self.resign, worker, standby, machine, settings, places)
+
+    def resign(self) -> None:
+        self.resigned += 1
 
     def submit(self, **settings: Any) -> str:
         return self.store.submit(submission(**settings)).job.id
@@ -246,3 +257,72 @@ def test_a_training_process_ends_with_its_worker() -> None:
     while psutil.pid_exists(child) and psutil.Process(child).status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_a_training_process_that_does_not_start_harms_no_job(
+    redis_database: str, tmp_path: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "torch.py").write_text("raise ImportError('broken')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with Standby(machine) as standby:
+        workshop = Workshop(redis_database, tmp_path, standby, machine)
+        job_id = workshop.submit(steps=1)
+        for times in (1, 2, 3):
+            assert workshop.resigned == 0
+            job = workshop.carry_out(job_id)
+            assert (job.status, job.attempt, workshop.woken) == (State.QUEUED, 0, [job_id] * times)
+            assert job.status_reason is None or job.status_reason.code in ("not_begun", "no_worker")
+        assert workshop.resigned == 1
+        assert "broken" in workshop.store.logs(job_id)
+
+
+class LosesOneAnswer(socketserver.ThreadingTCPServer):
+    """Stands before a server of jobs, and cuts the connection instead of giving the answer to the first success."""
+
+    daemon_threads = True
+    lost = 0
+
+    def __init__(self, redis_url: str) -> None:
+        place = Redis.from_url(redis_url).connection_pool.connection_kwargs
+        self.connect: Callable[[], socket.socket] = lambda: socket.create_connection((place["host"], place["port"]))
+        credentials, _, _ = redis_url.removeprefix("redis://").rpartition("@")
+        super().__init__(("127.0.0.1", 0), Relay)
+        self.url = f"redis://{credentials}@127.0.0.1:{self.server_address[1]}/0"
+
+
+class Relay(socketserver.BaseRequestHandler):
+    server: LosesOneAnswer
+
+    def handle(self) -> None:
+        with self.server.connect() as upstream:
+            while True:
+                ready, _, _ = select.select([self.request, upstream], [], [])
+                for source in ready:
+                    content = source.recv(2**20)
+                    if not content or (source is upstream and self.server.lost == 1):
+                        self.server.lost += self.server.lost == 1
+                        return
+                    (upstream if source is self.request else self.request).sendall(content)
+                    if b'"wall_time_s"' in content and source is self.request and not self.server.lost:
+                        self.server.lost = 1
+
+
+def test_checkpoints_are_removed_also_where_the_answer_to_success_is_lost(
+    redis_database: str, tmp_path: Path, standby: Standby, machine: Machine
+) -> None:
+    # The server knows the script from here on, so that the one answer is that of the success.
+    assert Workshop(redis_database, tmp_path, standby, machine).carry_out(
+        JobStore.connect(redis_database).submit(submission(steps=1)).job.id
+    )
+    with LosesOneAnswer(redis_database) as relay:
+        serving = threading.Thread(target=relay.serve_forever)
+        serving.start()
+        workshop = Workshop(redis_database, tmp_path, standby, machine, supervisor_url=relay.url)
+        job_id = workshop.submit(steps=1500)
+        job = workshop.carry_out(job_id)
+        relay.shutdown()
+        serving.join()
+    assert job.status is State.SUCCEEDED and relay.lost == 2
+    assert "checkpoint" in {event.kind for event in workshop.store.events_after(job_id)}
+    left = {path.name for path in (tmp_path / job_id).rglob("*") if path.is_file()}
+    assert left == {file.name for file in workshop.store.artifacts(job_id)}
