@@ -39,6 +39,7 @@ def create_app(settings: Settings, *, redis_url: str, wake: Wake) -> FastAPI:
         wake: tells the workers of a new job; it may fail, which only delays the job.
 
     Raises:
+        ArtifactStoreUnusable: the URL of the artefacts names a kind of place that this installation cannot reach.
         KeysMissing: `settings` let others reach the service, without an API key.
     """
     store = JobStore.connect(redis_url)

@@ -19,6 +19,7 @@ from service.app import create_app
 from service.events import Changes
 from service.protocol.guard import KeysMissing
 from service.waking import Messenger
+from worker.artifacts import ArtifactStoreUnusable
 from worker.embedded_server import EmbeddedServer, ServerNotStarted
 from worker.server_folder import StateFolderUnusable
 from worker.server_program import NoServerProgram
@@ -36,6 +37,7 @@ class AddressTaken(Exception):
 
 CONDITIONS: Final = (
     AddressTaken,
+    ArtifactStoreUnusable,
     InvalidKeyFile,
     InvalidSettings,
     KeysMissing,

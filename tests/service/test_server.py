@@ -60,6 +60,7 @@ def test_celery_is_not_loaded_by_importing_the_application() -> None:
         ({"host": "0.0.0.0"}, ["0.0.0.0", "REINMAX_API_KEYS", "REINMAX_HOST to 127.0.0.1"]),
         ({"host": "::"}, ["REINMAX_API_KEYS"]),
         ({"host": "203.0.113.7", "api_keys": "some-secret-key"}, ["203.0.113.7", "REINMAX_HOST"]),
+        ({"artifacts_url": "nowhere://bucket"}, ["nowhere"]),
         ({"port": "none"}, ["REINMAX_PORT", "none"]),
     ],
 )
