@@ -12,7 +12,9 @@ from typing import Any, final
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-BLOCK_MS = 10_000
+BLOCK_S = 10.0
+SLACK_S = 2.0
+"""What an answer may take on its way, before the connection counts as broken."""
 PAUSE_S = 1.0
 """Between two attempts to reach a server that does not answer."""
 
@@ -57,10 +59,15 @@ class Changes:
     Args:
         url: the store's server.
         stream: the key of its stream of changes, whose entries name a `job`.
+        block_s: how long the server may hold an answer for want of news.
     """
 
-    def __init__(self, url: str, stream: str) -> None:
-        self._redis: Redis = Redis.from_url(url, decode_responses=True, socket_connect_timeout=2, socket_timeout=None)
+    def __init__(self, url: str, stream: str, *, block_s: float = BLOCK_S) -> None:
+        # Without a limit, a connection whose other end is gone without a word would be read for ever.
+        self._redis: Redis = Redis.from_url(
+            url, decode_responses=True, socket_connect_timeout=SLACK_S, socket_timeout=block_s + SLACK_S
+        )
+        self._block_ms = round(block_s * 1000)
         self._stream = stream
         self._watchers: defaultdict[str, set[Watch]] = defaultdict(set)
 
@@ -89,6 +96,8 @@ class Changes:
                 try:
                     position = await self._follow(position or await self._end())
                 except (RedisError, OSError) as error:
+                    if (task := asyncio.current_task()) and task.cancelling():
+                        raise asyncio.CancelledError from error  # the client took it for a timeout
                     logger.warning("changes of jobs cannot be read: %s; trying again in %s s", error, PAUSE_S)
                     await asyncio.sleep(PAUSE_S)
         finally:
@@ -100,7 +109,7 @@ class Changes:
 
     async def _follow(self, position: str) -> str:
         """The position after the next entries, whose watchers it wakes."""
-        answer: Any = await self._redis.xread({self._stream: position}, block=BLOCK_MS)
+        answer: Any = await self._redis.xread({self._stream: position}, block=self._block_ms)
         entries = [entry for stream in dict(answer).values() for entry in stream]
         for _, fields in entries:
             self._wake(fields["job"])
