@@ -92,4 +92,4 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     reader.cancel()
     with suppress(asyncio.CancelledError):
         await reader
-    context.store.keyspace.client.close()
+    context.store.keyspace.close()

@@ -62,6 +62,10 @@ class Keyspace:
         )
         return cls(client, prefix)
 
+    def close(self) -> None:
+        """Ends the connections; the next command would make new ones."""
+        self.client.close()
+
     def key(self, name: str) -> str:
         """The full name of a key."""
         return self.prefix + name

@@ -36,9 +36,11 @@ def http(api_url: str, redis_database: str) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture
-def store(redis_database: str) -> JobStore:
+def store(redis_database: str) -> Iterator[JobStore]:
     """The store behind the API, to do there what a worker does."""
-    return JobStore.connect(redis_database)
+    connected = JobStore.connect(redis_database)
+    yield connected
+    connected.keyspace.close()
 
 
 @pytest.fixture

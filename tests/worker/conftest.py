@@ -14,7 +14,7 @@ from worker.store import JobStore
 def store(redis_database: str) -> Iterator[JobStore]:
     connected = JobStore.connect(redis_database)
     yield connected
-    connected.keyspace.client.close()
+    connected.keyspace.close()
 
 
 @pytest.fixture

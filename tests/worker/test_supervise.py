@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +44,14 @@ class Workshop:
         places = Places(redis_url=redis_url, artifacts_url=str(folder), data_dir=folder / "data", data_mirror=())
         settings = Settings(lease_s=5, checkpoint_interval_s=0.8, cancel_grace_s=20)
         wake: Callable[[Job], None] = lambda job: self.woken.append(job.id)  # noqa: E731
-        seen_by_supervisor = JobStore.connect(supervisor_url or redis_url)
-        self.supervisor = Supervisor(seen_by_supervisor, wake, self.resign, worker, standby, machine, settings, places)
+        self._seen_by_supervisor = JobStore.connect(supervisor_url or redis_url)
+        self.supervisor = Supervisor(
+            self._seen_by_supervisor, wake, self.resign, worker, standby, machine, settings, places
+        )
+
+    def close(self) -> None:
+        self.store.keyspace.close()
+        self._seen_by_supervisor.keyspace.close()
 
     def resign(self) -> None:
         self.resigned += 1
@@ -97,8 +104,9 @@ def standby(machine: Machine) -> Iterator[Standby]:
 
 
 @pytest.fixture
-def workshop(redis_database: str, tmp_path: Path, standby: Standby, machine: Machine) -> Workshop:
-    return Workshop(redis_database, tmp_path, standby, machine)
+def workshop(redis_database: str, tmp_path: Path, standby: Standby, machine: Machine) -> Iterator[Workshop]:
+    with closing(Workshop(redis_database, tmp_path, standby, machine)) as opened:
+        yield opened
 
 
 def test_a_job_succeeds_and_leaves_its_result(workshop: Workshop) -> None:
@@ -264,8 +272,7 @@ def test_a_training_process_that_does_not_start_harms_no_job(
 ) -> None:
     (tmp_path / "torch.py").write_text("raise ImportError('broken')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with Standby(machine) as standby:
-        workshop = Workshop(redis_database, tmp_path, standby, machine)
+    with Standby(machine) as standby, closing(Workshop(redis_database, tmp_path, standby, machine)) as workshop:
         job_id = workshop.submit(steps=1)
         for times in (1, 2, 3):
             assert workshop.resigned == 0
@@ -311,9 +318,8 @@ def test_checkpoints_are_removed_also_where_the_answer_to_success_is_lost(
     redis_database: str, tmp_path: Path, standby: Standby, machine: Machine
 ) -> None:
     # The server knows the script from here on, so that the one answer is that of the success.
-    assert Workshop(redis_database, tmp_path, standby, machine).carry_out(
-        JobStore.connect(redis_database).submit(submission(steps=1)).job.id
-    )
+    with closing(Workshop(redis_database, tmp_path, standby, machine)) as before:
+        before.carry_out(before.submit(steps=1))
     with LosesOneAnswer(redis_database) as relay:
         serving = threading.Thread(target=relay.serve_forever)
         serving.start()
@@ -326,3 +332,4 @@ def test_checkpoints_are_removed_also_where_the_answer_to_success_is_lost(
     assert "checkpoint" in {event.kind for event in workshop.store.events_after(job_id)}
     left = {path.name for path in (tmp_path / job_id).rglob("*") if path.is_file()}
     assert left == {file.name for file in workshop.store.artifacts(job_id)}
+    workshop.close()
