@@ -51,7 +51,7 @@ class Workshop:
 
     def close(self) -> None:
         self.store.keyspace.close()
-        self._seen_by_supervisor.keyspace.close()
+        self._supervised.keyspace.close()
 
     def resign(self) -> None:
         self.resigned += 1
