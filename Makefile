@@ -20,10 +20,10 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: $(INSTALLED) ## train real jobs over HTTP, print a table, save a plot (about two minutes)
 	$(BIN)/reinmax demo
 
-test: $(INSTALLED) ## run the whole test suite
+test: $(INSTALLED) ## run the test suite, without the long tests
 	$(BIN)/pytest
 
-test-slow: $(INSTALLED) ## the tests that the command above leaves out for time
+test-slow: $(INSTALLED) ## the long tests
 	$(BIN)/pytest -m slow
 
 up: $(INSTALLED) ## the whole service on this machine, until Ctrl-C

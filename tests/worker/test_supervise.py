@@ -44,10 +44,8 @@ class Workshop:
         places = Places(redis_url=redis_url, artifacts_url=str(folder), data_dir=folder / "data", data_mirror=())
         settings = Settings(lease_s=5, checkpoint_interval_s=0.8, cancel_grace_s=20)
         wake: Callable[[Job], None] = lambda job: self.woken.append(job.id)  # noqa: E731
-        self._seen_by_supervisor = JobStore.connect(supervisor_url or redis_url)
-        self.supervisor = Supervisor(
-            self._seen_by_supervisor, wake, self.resign, worker, standby, machine, settings, places
-        )
+        self._supervised = JobStore.connect(supervisor_url or redis_url)
+        self.supervisor = Supervisor(self._supervised, wake, self.resign, worker, standby, machine, settings, places)
 
     def close(self) -> None:
         self.store.keyspace.close()
