@@ -14,6 +14,9 @@ from reinmax_core.estimators.base import Estimator, Pathwise
 from reinmax_core.tasks.base import Recommendation, Task
 from reinmax_core.value import Value, discover
 
+TOLD_ELSEWHERE = ("Source:", "Settings:", "Example:")
+"""Headings of paragraphs that a description lacks: entries have a source and a JSON Schema, examples are Python."""
+
 
 class _Entry(BaseModel):
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
@@ -131,7 +134,7 @@ def _about(value_class: type[Value]) -> dict[str, Any]:
     sources = [paragraph for paragraph in paragraphs if paragraph.startswith("Source:")]
     return {
         "summary": paragraphs[0],
-        "description": "\n\n".join(paragraph for paragraph in paragraphs if paragraph not in sources),
+        "description": "\n\n".join(paragraph for paragraph in paragraphs if not paragraph.startswith(TOLD_ELSEWHERE)),
         "source": sources[0].removeprefix("Source: ") if sources else None,
         "json_schema": value_class.model_json_schema(),
     }

@@ -21,6 +21,17 @@ class ArgmaxStraightThrough(Pathwise):
 
     Not for exploring: a class that is never the likeliest is never evaluated.
 
+    Settings:
+        tau (float, default 0.6, above 0, at most 1000): temperature of the backward pass; near 1 it is
+            steadier, near 0 closer to the forward pass.
+
+    Example:
+        >>> import torch
+        >>> from reinmax_core.estimators import ArgmaxStraightThrough
+        >>> logits = torch.tensor([[0.0, 2.0, 1.0]], requires_grad=True)
+        >>> ArgmaxStraightThrough(tau=1.0).sample(logits).tolist()
+        [[0.0, 1.0, 0.0]]
+
     Source: the deterministic form of Bengio, Leonard and Courville, "Estimating or Propagating Gradients
     Through Stochastic Neurons for Conditional Computation", 2013, https://arxiv.org/abs/1308.3432.
     """

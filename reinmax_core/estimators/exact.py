@@ -23,6 +23,18 @@ class Exact(FromCosts):
 
     Not for many joint latents: their states are limited by `max_states`.
 
+    Settings:
+        max_states (int, default 16384, at least 1, at most 16777216): the most joint states that the latents
+            beneath one value of the cost may have.
+
+    Example:
+        >>> import torch
+        >>> from reinmax_core.estimators import Exact
+        >>> logits = torch.zeros(4, requires_grad=True)
+        >>> mean = Exact().expectation(logits, lambda z: (z @ torch.tensor([0.0, 1.0, 2.0, 3.0])) ** 2)
+        >>> round(mean.item(), 4)  # (0 + 1 + 4 + 9) / 4
+        3.5
+
     Source: elementary; used as the yardstick by Liu, Dong, Liu, Yu and Gao, "Bridging Discrete and
     Backpropagation: Straight-Through and Beyond", 2023, https://arxiv.org/abs/2304.08612.
     """

@@ -22,6 +22,19 @@ class GappedStraightThrough(DrawDetermined):
 
     Not for binary variables near probability 1/2, where it behaves like `StraightThrough`.
 
+    Settings:
+        tau (float, default 1.0, above 0, at most 1000): temperature of the backward pass.
+        gap (float above 0 and at most 1000, or "p"; default 1.0): least distance of the drawn logit to the
+            others, in nats; "p" takes -log(1 - p) / p of the drawn class's probability p.
+
+    Example:
+        >>> import torch
+        >>> from reinmax_core.estimators import GappedStraightThrough
+        >>> logits = torch.zeros(8, 5, requires_grad=True)
+        >>> z = GappedStraightThrough(tau=0.5, gap="p").sample(logits)
+        >>> z.shape, z.sum(-1).tolist() == [1.0] * 8
+        (torch.Size([8, 5]), True)
+
     Source: Fan, Chi, Rudnicky and Ramadge, "Training Discrete Deep Generative Models via Gapped
     Straight-Through Estimator", 2022, https://arxiv.org/abs/2206.07235.
     """

@@ -22,6 +22,19 @@ class GumbelRao(Pathwise):
     Not for second derivatives, which raise RuntimeError, nor for very many classes, where the noise is
     what a step costs.
 
+    Settings:
+        tau (float, default 1.0, above 0, at most 1000): temperature of the relaxed draws; small means little
+            bias and much variance.
+        samples (int, default 100, at least 1, at most 100000): K, relaxed draws to average over.
+
+    Example:
+        >>> import torch
+        >>> from reinmax_core.estimators import GumbelRao
+        >>> logits = torch.zeros(8, 5, requires_grad=True)
+        >>> (GumbelRao(tau=0.5, samples=10).sample(logits) @ torch.arange(5.0)).square().sum().backward()
+        >>> logits.grad.shape
+        torch.Size([8, 5])
+
     Source: Paulus, Maddison and Krause, "Rao-Blackwellizing the Straight-Through Gumbel-Softmax Gradient
     Estimator", 2021, https://arxiv.org/abs/2010.04838.
     """

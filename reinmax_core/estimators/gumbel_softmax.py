@@ -22,6 +22,18 @@ class GumbelSoftmax(Pathwise):
 
     Not where a good tau is unknown: results depend on it more than with the other estimators.
 
+    Settings:
+        tau (float, default 1.0, above 0, at most 1000): temperature of the relaxed draw; small means little
+            bias and much variance.
+
+    Example:
+        >>> import torch
+        >>> from reinmax_core.estimators import GumbelSoftmax
+        >>> logits = torch.zeros(2, 3, 16, 16, requires_grad=True)  # classes on axis 1
+        >>> z = GumbelSoftmax(tau=0.5).sample(logits, dim=1)
+        >>> z.shape, bool((z.sum(1) == 1).all())
+        (torch.Size([2, 3, 16, 16]), True)
+
     Source: Jang, Gu and Poole, "Categorical Reparameterization with Gumbel-Softmax", 2017,
     https://arxiv.org/abs/1611.01144; Maddison, Mnih and Teh, "The Concrete Distribution", 2017,
     https://arxiv.org/abs/1611.00712.

@@ -22,6 +22,19 @@ class Reinforce(ScoreFunction):
     Not where the cost can be differentiated and a small bias is no harm: `ReinMax` has far less variance.
     `Rloo` is better where several draws of a row are affordable.
 
+    Settings:
+        baseline ("none" or "batch", default "none"): what is subtracted from a value; nothing, or the mean of
+            the other values on the first axis of the cost's values.
+
+    Example:
+        >>> import torch
+        >>> from reinmax_core.estimators import Reinforce
+        >>> logits = torch.zeros(64, 10, requires_grad=True)
+        >>> costs = Reinforce(baseline="batch").expectation(logits, lambda z: (z.argmax(-1) > 4).float())
+        >>> costs.mean().backward()  # though no gradient passes through an argmax
+        >>> costs.shape, logits.grad.shape
+        (torch.Size([64]), torch.Size([64, 10]))
+
     Source: Williams, "Simple Statistical Gradient-Following Algorithms for Connectionist Reinforcement
     Learning", 1992, https://doi.org/10.1007/BF00992696.
     """

@@ -23,6 +23,19 @@ class ReinMax(DrawDetermined):
     Not for a cost without a useful derivative at the corners, such as a table or a step function: use
     `Rloo` there.
 
+    Settings:
+        tau (float, default 1.0, at least 1, at most 1000): temperature of the shifted distribution in the
+            first term; above 1 it trades bias for variance.
+
+    Example:
+        >>> import torch
+        >>> from reinmax_core.estimators import ReinMax
+        >>> logits = torch.zeros(2, 4, requires_grad=True)  # two variables of four classes
+        >>> z = ReinMax(tau=1.1).sample(logits, generator=torch.Generator().manual_seed(0))
+        >>> z.tolist()
+        [[0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]]
+        >>> (z @ torch.arange(4.0)).square().sum().backward()  # logits.grad is the ReinMax gradient
+
     Source: Liu, Dong, Liu, Yu and Gao, "Bridging Discrete and Backpropagation: Straight-Through and
     Beyond", 2023, https://arxiv.org/abs/2304.08612.
     """

@@ -23,6 +23,18 @@ class Rloo(ScoreFunction):
 
     Not where the cost is dear and can be differentiated: the pathwise estimators need one evaluation.
 
+    Settings:
+        samples (int, default 4, at least 2, at most 10000): K, draws of each row.
+
+    Example:
+        >>> import torch
+        >>> from reinmax_core.estimators import Rloo
+        >>> logits = torch.zeros(64, 10, requires_grad=True)
+        >>> costs = Rloo(samples=8).expectation(logits, lambda z: (z.argmax(-1) > 4).float())  # z: [8, 64, 10]
+        >>> costs.mean().backward()
+        >>> costs.shape, logits.grad.shape
+        (torch.Size([64]), torch.Size([64, 10]))
+
     Source: Kool, van Hoof and Welling, "Buy 4 REINFORCE Samples, Get a Baseline for Free!", 2019,
     https://openreview.net/forum?id=r1lgTGL5DE.
     """

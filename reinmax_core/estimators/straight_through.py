@@ -22,6 +22,18 @@ class StraightThrough(DrawDetermined):
     Not for costs whose curvature matters: on a binary variable with a convex cost it settles at a
     probability inside (0, 1) even where a corner is best. `ReinMax` costs the same.
 
+    Settings:
+        tau (float, default 1.0, above 0, at most 1000): temperature of the backward pass; larger means less
+            variance.
+
+    Example:
+        >>> import torch
+        >>> from reinmax_core.estimators import StraightThrough
+        >>> logits = torch.zeros(3, requires_grad=True)
+        >>> StraightThrough().sample(logits).backward(torch.tensor([3.0, 0.0, 0.0]))
+        >>> [round(entry, 4) for entry in logits.grad.tolist()]  # p * g - p (p . g), whichever class was drawn
+        [0.6667, -0.3333, -0.3333]
+
     Source: Bengio, Leonard and Courville, "Estimating or Propagating Gradients Through Stochastic Neurons
     for Conditional Computation", 2013, https://arxiv.org/abs/1308.3432.
     """

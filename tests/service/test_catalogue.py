@@ -23,6 +23,8 @@ def test_every_estimator_is_listed_with_source_and_bounds(http: httpx.Client) ->
     for entry in entries.values():
         assert entry["summary"]
         assert "http" in entry["source"] or "arXiv" in entry["source"]
+        assert entry["description"].startswith(entry["summary"])
+        assert not any(elsewhere in entry["description"] for elsewhere in ("Source:", "Settings:", ">>>"))
     tau = entries["reinmax"]["json_schema"]["properties"]["tau"]
     assert (tau["default"], tau["minimum"]) == (1.0, 1)
     assert entries["reinmax"]["pathwise"]
