@@ -168,6 +168,12 @@ def sample(by_class: Tensor, generator: Generator | None = None) -> Tensor:
     return one_hot(drawn, by_class.shape[-1], by_class.dtype)
 
 
+def one_hot_draws(probs: Tensor, samples: int, generator: Generator | None = None) -> Tensor:
+    """Independent one-hot draws [samples, ..., n] from probabilities [..., n]."""
+    drawn = draw(probs, (samples, *probs.shape), generator)
+    return one_hot(drawn, probs.shape[-1], probs.dtype)
+
+
 def uniform(shape: Sequence[int], like: Tensor, generator: Generator | None = None) -> Tensor:
     """Uniform numbers in [0, 1) with device and dtype of `like`."""
     size = tuple(shape)
@@ -217,6 +223,27 @@ def beneath(values: Sequence[int], draws: Sequence[int]) -> tuple[int, ...]:
             f"their classes, but gave {tuple(values)}; sum or average trailing axes, and leave the leading ones"
         )
     return rows_shape[len(values) :]
+
+
+def sum_beneath(terms: Tensor, axes: int) -> Tensor:
+    """Terms [..., n] summed over all axes after the first so many, as the latents beneath a value."""
+    return terms.flatten(axes).sum(-1) if terms.ndim > axes else terms
+
+
+def above(values: Tensor, terms: Tensor) -> Tensor:
+    """Values with axes of length 1 appended, so that each stands above the terms [..., n] beneath it."""
+    return values.reshape(*values.shape, *[1] * (terms.ndim - values.ndim))
+
+
+def mean_of_others(samples: Tensor) -> Tensor:
+    """For each of K > 1 samples [K, ...] the mean of the K - 1 others."""
+    return (samples.sum(0) - samples) / (len(samples) - 1)
+
+
+def jacobian_product(probs: Tensor, vectors: Tensor) -> Tensor:
+    """J(p) v = p * (v - p . v), the derivative of a softmax at probabilities p times v, [..., n]."""
+    weighted = probs * (vectors - vectors[..., :1])
+    return weighted - probs * weighted.sum(-1, keepdim=True)
 
 
 def _check_form(logits: Tensor, dim: int) -> None:

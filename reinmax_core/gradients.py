@@ -12,6 +12,7 @@ derivatives are those of the estimate at that draw.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -66,8 +67,12 @@ def averaged(logits: Tensor, drawn: Tensor, moments: Tensor, tau: float) -> Tens
     Raises:
         RuntimeError: differentiated twice, for which the moments do not suffice.
     """
-    if not torch.compiler.is_compiling():  # Compiled code is never differentiated twice.
-        moments = _apply(_Constant, logits, moments)
+    moments = constant(
+        logits,
+        moments,
+        "the soft samples were reduced to their second moments; "
+        "use an estimator with a single soft sample, such as 'gumbel_softmax'",
+    )
     if logits.shape[-1] == 2:
         return _apply(_TwoClasses, logits, drawn, moments / tau)
     return _apply(_Averaged, logits, drawn, moments, tau)
@@ -83,6 +88,58 @@ def scored(logits: Tensor, drawn: Tensor, probs: Tensor) -> Scored:
     """
     draws = categorical.one_hot(drawn, logits.shape[-1], logits.dtype)
     return Scored(draws, _apply(_Score, logits, drawn, probs))
+
+
+def carrying(values: Tensor, logits: Tensor, gradient: Tensor, learned: Sequence[Tensor] = ()) -> Tensor:
+    """`values`, whose derivative with respect to the logits is `gradient`.
+
+    Args:
+        values: their shape is a leading part of that of the rows.
+        logits: rows [..., n].
+        gradient: that of each value with respect to the logits beneath it, [..., n].
+        learned: parameters on which `gradient` depends. Once the values are differentiated they get the
+            gradient of its mean square, whatever is made of the values.
+    """
+    if not torch.is_grad_enabled():
+        return values
+    learned = [parameter for parameter in learned if parameter.requires_grad] if categorical.readable() else []
+    carried = values + _apply(_Carried, logits, gradient, tuple(values.shape))
+    if not learned:
+        return carried
+    slopes = torch.autograd.grad(gradient.square().mean(), learned, retain_graph=True, materialize_grads=True)
+    return _apply(_Learning, carried, len(learned), *learned, *slopes)
+
+
+def constant(logits: Tensor, gradient: Tensor, remedy: str) -> Tensor:
+    """`gradient`, whose derivative with respect to the logits is refused.
+
+    Raises:
+        RuntimeError: when it is differentiated; the message ends with the remedy.
+    """
+    # Compiled code is never differentiated twice.
+    return gradient if torch.compiler.is_compiling() else _apply(_Constant, logits, gradient, remedy)
+
+
+def values_and_slopes(cost: Callable[[Tensor], Tensor], draws: Tensor) -> tuple[Tensor, Tensor]:
+    """What draws [..., n] cost, and the derivatives of the sum of it with respect to them, without a gradient.
+
+    Raises:
+        ValueError: the cost has no derivative, or gives values of a shape that fits no latents.
+    """
+    if not categorical.readable():
+        return _pulled_slopes(cost, draws)
+    draws = draws.detach().requires_grad_(torch.is_grad_enabled())
+    values = cost(draws)
+    categorical.beneath(values.shape, draws.shape)
+    if not torch.is_grad_enabled():
+        return values, torch.zeros_like(draws)
+    if not values.requires_grad:
+        raise ValueError(
+            "the estimator follows the derivative of the cost with respect to the draws, but the cost has none; "
+            "leave out detach and argmax, or choose an estimator that needs none, such as 'rloo'"
+        )
+    (slopes,) = torch.autograd.grad(values.sum(), draws, retain_graph=True, materialize_grads=True)
+    return values, slopes
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +162,15 @@ class Scored:
         return self.score.reshape(*values.shape, latents).sum(-1)
 
 
-def _apply(function: type[Function], *arguments: Tensor | float) -> Tensor:
+def _pulled_slopes(cost: Callable[[Tensor], Tensor], draws: Tensor) -> tuple[Tensor, Tensor]:
+    """As `values_and_slopes`, where torch compiles or transforms the code."""
+    pulled: Any = torch.func.vjp(cost, draws)
+    values, pull = pulled
+    categorical.beneath(values.shape, draws.shape)
+    return values, pull(torch.ones_like(values))[0].detach()
+
+
+def _apply(function: type[Function], *arguments: Tensor | float | str | tuple[int, ...]) -> Tensor:
     return cast(Tensor, function.apply(*arguments))  # type: ignore[no-untyped-call]
 
 
@@ -229,24 +294,58 @@ class _Score(Function):
         return (categorical.one_hot(drawn, probs.shape[-1], probs.dtype) - probs) * g.unsqueeze(-1), None, None
 
 
+class _Carried(Function):
+    """Zeros, one for each value, with a given gradient."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(logits: Tensor, gradient: Tensor, shape: tuple[int, ...]) -> Tensor:
+        return gradient.new_zeros(shape)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[1])
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = ctx.saved_tensors
+        return gradient * g.reshape(*g.shape, *[1] * (gradient.ndim - g.ndim)), None, None
+
+
+class _Learning(Function):
+    """Passes values on, and gradients of its own to the parameters that come with them."""
+
+    @staticmethod
+    def forward(values: Tensor, count: int, *parameters_and_slopes: Tensor) -> Tensor:
+        return values.view_as(values)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs[2 + inputs[1] :])
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        slopes = ctx.saved_tensors
+        return g, None, *slopes, *[None] * len(slopes)
+
+
 class _Constant(Function):
     """Passes `values` on and refuses the derivative that they would need with respect to the logits."""
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(logits: Tensor, values: Tensor) -> Tensor:
+    def forward(logits: Tensor, values: Tensor, remedy: str) -> Tensor:
         return values.clone()
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         ctx.set_materialize_grads(False)
+        ctx.remedy = inputs[2]
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor | None) -> tuple[None, None]:
+    def backward(ctx: Any, g: Tensor | None) -> tuple[None, None, None]:
         if g is None:
-            return None, None
-        raise RuntimeError(
-            "the averaged soft samples were reduced to their second moments, which do not give second derivatives; "
-            "use an estimator with a single soft sample, such as 'gumbel_softmax'"
-        )
+            return None, None, None
+        raise RuntimeError(f"the gradient has no derivative of its own: {ctx.remedy}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from reinmax_core.categorical import NoDistribution
 from reinmax_core.data.base import DataSource
+from reinmax_core.estimators.base import Learned
 from reinmax_core.run import Best, Progress, Result, RunSpec
 from reinmax_core.seeds import seed_for
 
@@ -45,8 +47,14 @@ class Trainer:
         self.best: Best | None = None
         self.data = spec.task.data(self.device, source or DataSource.from_environment())
         self.batches = spec.task.batches(self.data, spec.seed)
-        self.model = _initial_model(spec).to(self.device)
+        with _seeded(seed_for("model", spec.seed)):
+            self.model = spec.task.model().to(self.device)
         self.optimizer = spec.optimizer.build(self.model.parameters())
+        self.estimator = spec.estimator
+        self.learning: Learning | None = None
+        if isinstance(spec.estimator, Learned):
+            self.learning = Learning(spec, spec.estimator, self.device)
+            self.estimator = self.learning.estimator
         self.generator = _generator(self.device, seed_for("draws", spec.seed))
         self._since_log = RunningMeans()
         self._last_epoch = RunningMeans()
@@ -62,10 +70,14 @@ class Trainer:
             yield progress
 
     def _advance(self) -> Progress:
-        losses = self.spec.task.loss(self.model, self.batches[self.step], self.spec.estimator, self.generator)
+        losses = self.spec.task.loss(self.model, self.batches[self.step], self.estimator, self.generator)
         self.optimizer.zero_grad()
+        if self.learning:
+            self.learning.optimizer.zero_grad()
         losses["loss"].backward()
         self.optimizer.step()
+        if self.learning:
+            self.learning.optimizer.step()
         self.step += 1
         return Progress(self.step, self.spec.steps, self._logged(losses))
 
@@ -91,7 +103,7 @@ class Trainer:
         """The task's metrics now. Its draws depend on seed and step alone and leave the run's as they are."""
         generator = _generator(self.device, seed_for("evaluation", self.spec.seed, self.step))
         with torch.no_grad():
-            metrics: dict[str, float] = self.spec.task.evaluate(self.model, self.data, self.spec.estimator, generator)
+            metrics: dict[str, float] = self.spec.task.evaluate(self.model, self.data, self.estimator, generator)
         return metrics
 
     def result(self) -> Result:
@@ -127,6 +139,7 @@ class Trainer:
             "best": self.best.model_dump() if self.best else None,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "learning": self.learning.state_dict() if self.learning else None,
             "generator": self.generator.get_state(),
             "since_log": self._since_log.state_dict(),
             "last_epoch": self._last_epoch.state_dict(),
@@ -148,9 +161,29 @@ class Trainer:
         self.best = Best.model_validate(state["best"]) if state["best"] else None
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.learning:
+            self.learning.load_state_dict(state["learning"])
         self.generator.set_state(state["generator"].cpu())
         self._since_log.load_state_dict(state["since_log"], self.device)
         self._last_epoch.load_state_dict(state["last_epoch"], self.device)
+
+
+class Learning:
+    """The learned parts of an estimator, trained beside the model, and all that their training depends on."""
+
+    def __init__(self, spec: RunSpec, estimator: Learned, device: torch.device) -> None:
+        latents, classes = spec.task.draws_shape or (1, 1)
+        with _seeded(seed_for("estimator", spec.seed)):
+            self.parts = estimator.parts(latents, classes).to(device)
+        self.optimizer = estimator.optimizer(self.parts)
+        self.estimator = estimator.using(self.parts)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"parts": self.parts.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.parts.load_state_dict(state["parts"])
+        self.optimizer.load_state_dict(state["optimizer"])
 
 
 class RunningMeans:
@@ -182,13 +215,16 @@ class RunningMeans:
         self._count = state["count"]
 
 
-def _initial_model(spec: RunSpec) -> torch.nn.Module:
-    """The untrained model: the same on every device, without touching the caller's random numbers."""
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Torch's global generator of the CPU begins at `seed`, and afterwards is where it was for the caller.
+
+    What is initialised inside is the same for every device.
+    """
     with torch.random.fork_rng(devices=[]):
         # torch.manual_seed would seed the generators of all accelerators too.
-        torch.default_generator.manual_seed(seed_for("model", spec.seed))
-        model: torch.nn.Module = spec.task.model()
-    return model
+        torch.default_generator.manual_seed(seed)
+        yield
 
 
 def _generator(device: torch.device, seed: int) -> torch.Generator:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from reinmax_core.estimators.base import Estimator, Pathwise, Separable
+from reinmax_core.estimators.base import Estimator, Learned, Pathwise, Separable
 from reinmax_core.value import discover
 
-__all__ = ["Estimator", "Pathwise", "Separable"]
+__all__ = ["Estimator", "Learned", "Pathwise", "Separable"]
 
 
 def __getattr__(name: str) -> type[Estimator]:

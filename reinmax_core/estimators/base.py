@@ -5,12 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, ClassVar, Self, final
+
+from pydantic import PrivateAttr
 
 from reinmax_core.value import Value
 
 if TYPE_CHECKING:
-    from torch import Generator, Tensor
+    from torch import Generator, Tensor, nn, optim
 
     from reinmax_core.gradients import Scored
 
@@ -46,13 +48,16 @@ class Estimator(Value, ABC):
 
     name: str
 
+    binary_only: ClassVar[bool] = False
+    """Whether it exists for two classes alone."""
+
     @property
     @abstractmethod
     def evaluations(self) -> int:
-        """Independent draws that `expectation` makes for a row of logits; if > 1, on a new leading axis of the cost.
+        """How often `expectation` evaluates the cost for a row of logits.
 
-        A batch of so many cost evaluations a step thus has that many times fewer rows. An estimator that
-        enumerates instead of drawing counts as 1.
+        Several draws of a row lie on a new leading axis of what the cost is called with. A batch of so many
+        evaluations a step has that many times fewer rows. An estimator that enumerates counts as 1.
         """
 
     @abstractmethod
@@ -201,3 +206,84 @@ class ScoreFunction(FromCosts, ABC):
         scored = gradients.scored(repeated, categorical.draw(probs, repeated.shape, generator), probs)
         values = cost(categorical.unrowed(scored.draws, rows, logits, dim))
         return self.surrogate(values, scored)
+
+
+class Measured(FromCosts, ABC):
+    """An estimator that works its gradient out from costs while they are evaluated, and hands it on as it is."""
+
+    _parts: Any = PrivateAttr(default=None)
+
+    @abstractmethod
+    def measure(self, logits: Tensor, cost: Cost, generator: Generator | None) -> tuple[Tensor, Tensor]:
+        """The mean cost of the draws, and this estimator's gradient.
+
+        Args:
+            logits: rows [..., n] of float32 or float64.
+            cost: the cost, for draws of the shape of `logits`, or with further leading axes.
+            generator: the source of randomness; torch's global one if None.
+
+        Returns:
+            Values with their ordinary gradient for all but the logits, and the gradient [..., n] of each
+            value with respect to the logits beneath it, which may be differentiated again.
+        """
+
+    @final
+    def expectation(
+        self,
+        logits: Tensor,
+        cost: Cost,
+        *,
+        dim: int = -1,
+        mask: Tensor | None = None,
+        generator: Generator | None = None,
+    ) -> Tensor:
+        """`cost` of the draws, with the gradient that was worked out. See `Estimator.expectation`.
+
+        Raises:
+            ValueError: it is for two classes alone and there are others; and as the others.
+        """
+        from reinmax_core import categorical, gradients
+
+        rows = categorical.rows(logits, dim, mask)
+        if self.binary_only and rows.shape[-1] != 2:
+            raise ValueError(
+                f"{self.name!r} is an estimator for binary variables, that is for 2 classes, but axis {dim} of the "
+                f"logits has {rows.shape[-1]}; choose one for any number of classes, such as 'reinmax' or 'rloo'"
+            )
+        values, gradient = self.measure(
+            rows, lambda draws: cost(categorical.unrowed(draws, rows, logits, dim)), generator
+        )
+        return gradients.carrying(values, rows, gradient, self._parameters())
+
+    def _parameters(self) -> tuple[nn.Parameter, ...]:
+        return () if self._parts is None else tuple(self._parts.parameters())
+
+
+class Learned(Measured, ABC):
+    """An estimator with a control variate whose parts are trained beside the model, to make it vary less.
+
+    By itself it has them as they are before training. `using` gives it parts; each `expectation` then also
+    leaves in their gradients, once what it gave is differentiated, those of the mean square of the
+    estimated gradient, for `optimizer(parts)` to follow. A `Trainer` does all this by itself::
+
+        parts = estimator.parts(latents, classes)
+        optimizer = estimator.optimizer(parts)
+        loss = estimator.using(parts).expectation(logits, cost).mean()
+        loss.backward()
+        optimizer.step()
+    """
+
+    @abstractmethod
+    def parts(self, latents: int, classes: int) -> nn.Module:
+        """New parts for a cost of so many latents beneath a value, initialised from torch's global generator."""
+
+    @abstractmethod
+    def optimizer(self, parts: nn.Module) -> optim.Optimizer:
+        """A new optimiser of the parts."""
+
+    @final
+    def using(self, parts: nn.Module) -> Self:
+        """This estimator with these parts, which stay the caller's."""
+        bound = self.model_copy()
+        bound._parts = parts
+        return bound

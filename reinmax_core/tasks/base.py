@@ -56,6 +56,11 @@ class Task(Value, ABC):
     def steps_per_epoch(self) -> int:
         """Steps over which the published protocol averages what it calls the training loss."""
 
+    @property
+    @abstractmethod
+    def draws_shape(self) -> tuple[int, int] | None:
+        """Latents and classes of the draws beneath one value of the cost; None if the model draws inside itself."""
+
     @abstractmethod
     def datasets(self) -> tuple[DataSet, ...]:
         """The data sets that `data` will load."""
@@ -99,6 +104,11 @@ class Task(Value, ABC):
             raise ValueError(
                 f"task {self.name!r} draws inside its model and needs a pathwise estimator, "
                 f"but {estimator.name!r} estimates from costs alone; choose one such as 'reinmax'"
+            )
+        if estimator.binary_only and self.draws_shape and self.draws_shape[1] != 2:
+            raise ValueError(
+                f"estimator {estimator.name!r} is for binary variables, but those of task {self.name!r} have "
+                f"{self.draws_shape[1]} classes; choose one for any number of classes, such as 'reinmax' or 'rloo'"
             )
         if refusal := self.refusal(estimator):
             raise ValueError(refusal)

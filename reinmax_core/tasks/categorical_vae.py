@@ -106,6 +106,10 @@ class CategoricalVae(Task):
     def steps_per_epoch(self) -> int:
         return 60_000 // self.batch
 
+    @property
+    def draws_shape(self) -> tuple[int, int]:
+        return self.latents, self.categories
+
     def datasets(self) -> tuple[DataSet, ...]:
         return (discover(ImageDataSet)[self.dataset](),)
 

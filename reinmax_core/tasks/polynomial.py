@@ -31,7 +31,7 @@ class Polynomial(Task):
     c: Annotated[float, Field(ge=-100, le=100)] | Literal["linear"] = Field(
         default=0.45, description="The target of every variable, or 'linear' for c_l = (l - 0.5) / L, l = 1 to L."
     )
-    batch: int = Field(default=64, ge=1, le=10**6, description="Cost evaluations a step.")
+    batch: int = Field(default=64, ge=1, le=10**6, description="Cost evaluations a step; an estimator that takes several at a time takes as many as fit.")
 
     default_steps: ClassVar[int] = 8000
     objective: ClassVar[str] = "expected_loss"
@@ -40,6 +40,10 @@ class Polynomial(Task):
     def steps_per_epoch(self) -> int:
         return 200
 
+    @property
+    def draws_shape(self) -> tuple[int, int]:
+        return self.latents, 2
+
     def datasets(self) -> tuple[DataSet, ...]:
         return ()
 
@@ -47,10 +51,10 @@ class Polynomial(Task):
         return Recommendation(optimizer="adam", lr=1e-3)
 
     def refusal(self, estimator: Estimator) -> str | None:
-        if self.batch % estimator.evaluations:
+        if self.batch < estimator.evaluations:
             return (
-                f"batch is {self.batch} cost evaluations a step, of which {estimator.name!r} takes "
-                f"{estimator.evaluations} at a time; choose a batch that is a multiple of {estimator.evaluations}"
+                f"batch is {self.batch} cost evaluations a step, but {estimator.name!r} takes "
+                f"{estimator.evaluations} at a time; choose a batch of at least {estimator.evaluations}"
             )
         return None
 
