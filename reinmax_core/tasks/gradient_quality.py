@@ -1,0 +1,178 @@
+"""The study of gradients at a model in training: how far an estimator is from the exact gradient."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from reinmax_core.data.base import DataSet, DataSource
+from reinmax_core.estimators.base import Estimator, Learned, Pathwise
+from reinmax_core.tasks.base import Batches, Recommendation, Task
+from reinmax_core.tasks.categorical_vae import CategoricalVae, Images
+from reinmax_core.value import one_of
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor, device, nn
+
+    from reinmax_core.diagnostics import Quality
+
+MAX_STATES = 16384
+
+
+class GradientQuality(Task):
+    """Bias, spread and cosine of an estimator's gradient at snapshots of a categorical VAE in training.
+
+    The VAE is trained with `trained_with`, so its snapshots depend on the seed alone, whichever estimator is
+    examined. At every evaluation the examined one's gradient of the reconstruction term with respect to
+    the encoder's logits, on the first `images` training images, is compared with the sum over all states:
+    of the whole gradient, and image by image as the mean over images (`image_`). An estimator that is a
+    function of the draw is enumerated where there are no more states than `draws`; other figures have
+    standard errors (`_error`), see `reinmax_core.diagnostics.quality`. Learned parts of the examined
+    estimator learn beside the model.
+
+    Source: the study of bias and variance in Liu, Dong, Liu, Yu and Gao, "Bridging Discrete and
+    Backpropagation: Straight-Through and Beyond", 2023, arXiv 2304.08612; settings from the code of "Beyond
+    ReinMax", 2026, arXiv 2603.08257, which takes 512 draws.
+    """
+
+    name: Literal["gradient_quality"] = "gradient_quality"
+    dataset: Literal["mnist", "fashion_mnist"] = Field(default="mnist", description="The images.")
+    categories: int = Field(default=8, ge=2, le=MAX_STATES, description="C, the classes of a latent variable.")
+    latents: int = Field(default=4, ge=1, le=14, description="L, the number of latent variables.")
+    batch: int = Field(default=100, ge=1, le=10000, description="Images a training step.")
+    images: int = Field(default=100, ge=1, le=1000, description="Images on which gradients are compared.")
+    draws: int = Field(
+        default=1024,
+        ge=4,
+        le=10**6,
+        description="Draws that an estimator's mean and spread are estimated from, or states that may be enumerated.",
+    )
+    trained_with: Annotated[
+        one_of(Pathwise),  # type: ignore[valid-type]
+        Field(description="The estimator that the model is trained with, whichever one is examined."),
+    ] = "reinmax"
+
+    default_steps: ClassVar[int] = 30_000
+    objective: ClassVar[str] = "relative_bias"
+
+    @property
+    def vae(self) -> CategoricalVae:
+        """The task that the snapshots are taken of."""
+        return CategoricalVae(dataset=self.dataset, categories=self.categories, latents=self.latents, batch=self.batch)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return self.vae.steps_per_epoch
+
+    @property
+    def draws_shape(self) -> tuple[int, int]:
+        return self.latents, self.categories
+
+    def datasets(self) -> tuple[DataSet, ...]:
+        return self.vae.datasets()
+
+    def recommended(self, estimator: str) -> Recommendation:
+        return Recommendation(tau=1.0, optimizer="adam", lr=5e-4)
+
+    def refusal(self, estimator: Estimator) -> str | None:
+        if self.categories**self.latents > MAX_STATES:
+            return (
+                f"the exact gradient is a sum over all states of the latents, here {self.categories}^{self.latents}, "
+                f"and at most {MAX_STATES} are summed; choose fewer categories or latents"
+            )
+        return None
+
+    def model(self) -> nn.Module:
+        """`encoder` and `decoder` of a `CategoricalVae`."""
+        return self.vae.model()
+
+    def data(self, device: device, source: DataSource) -> Images:
+        return self.vae.data(device, source)
+
+    def batches(self, data: Images, seed: int) -> Batches:
+        return self.vae.batches(data, seed)
+
+    def loss(self, model: nn.Module, batch: Tensor, estimator: Estimator, generator: Generator) -> dict[str, Tensor]:
+        idle = self._learning(model, batch, estimator, generator) if isinstance(estimator, Learned) else 0.0
+        losses = self.vae.loss(model, batch, self.trained_with, generator)
+        return losses | {"loss": losses["loss"] + idle}
+
+    def _learning(self, model: nn.Module, batch: Tensor, estimator: Learned, generator: Generator) -> Tensor:
+        """Zero, whose derivative leaves in the estimator's parts what they learn from, and nothing in the model.
+
+        Draws are made from a copy of the generator, so that those that train the model stay what they are.
+        """
+        import torch
+
+        apart = torch.Generator(generator.device)
+        apart.set_state(generator.get_state())
+        return 0 * self.vae.loss(model, batch, estimator, apart)["loss"]
+
+    def evaluate(self, model: nn.Module, data: Images, estimator: Estimator, generator: Generator) -> dict[str, float]:
+        """Figures of the estimator's gradient, and the loss of the test images as a `CategoricalVae` has it."""
+        test = self.vae.evaluate(model, data, self.trained_with, generator)
+        return _metrics(self.quality(model, data.train[: self.images], estimator, generator)) | test
+
+    def quality(self, model: nn.Module, images: Tensor, estimator: Estimator, generator: Generator) -> Quality:
+        """The estimator's gradient at the logits of images [images, 784], grey levels 0 to 255, and the exact one."""
+        from reinmax_core import diagnostics
+
+        pixels = images.float() / 255
+        logits = self.vae.logits(model, pixels).detach()
+        return diagnostics.quality(
+            estimator,
+            logits,
+            lambda draws: self.vae.reconstruction(model, pixels, draws),
+            exact=self.exact_gradient(model, pixels, logits),
+            draws=self.draws,
+            generator=generator,
+            max_states=self.draws,
+        )
+
+    def exact_gradient(self, model: nn.Module, images: Tensor, logits: Tensor) -> Tensor:
+        """The gradient [images, latents, categories] of the sum over images of E[-log p(x|z)].
+
+        The decoder sees every state once for all images, so this takes a small part of the time of `Exact`.
+
+        Args:
+            model: the VAE.
+            images: [images, 784], in [0, 1].
+            logits: those of q(z|x), [images, latents, categories].
+        """
+        import torch
+
+        leaf = logits.detach().cpu().double().requires_grad_()
+        table = self._costs(model, images).unflatten(-1, [self.categories] * self.latents)  # type: ignore[no-untyped-call]
+        with torch.enable_grad():
+            expected = table
+            for probs in leaf.softmax(-1).unbind(-2):
+                # sum_c p_c f(c, ...): the first of the latents that are left is summed out
+                expected = torch.einsum("ic...,ic->i...", expected, probs)
+            gradient: Tensor = torch.autograd.grad(expected.sum(), leaf)[0]
+        return gradient
+
+    def _costs(self, model: nn.Module, images: Tensor) -> Tensor:
+        """-log p(x|z) of every image under every state, [images, states], in double precision on the CPU."""
+        import torch
+        from torch.nn.functional import softplus
+
+        classes = torch.eye(self.categories, device=images.device)
+        numbers = torch.cartesian_prod(*[torch.arange(self.categories)] * self.latents).view(-1, self.latents)
+        with torch.no_grad():
+            pixels = model.get_submodule("decoder")(classes[numbers].flatten(-2)).cpu().double()
+        # -log p(x|z) = sum over pixels of log(1 + exp a) - x a, where the decoder gives a
+        costs: Tensor = softplus(pixels).sum(-1) - images.cpu().double() @ pixels.T
+        return costs
+
+
+def _metrics(found: Quality) -> dict[str, float]:
+    """Every figure that is a number, by name."""
+    metrics: dict[str, float] = {}
+    for prefix, figures in (("", found.whole), ("image_", found.rows)):
+        for name in (field.name for field in fields(figures)):
+            figure = getattr(figures, name)
+            metrics |= {f"{prefix}{name}": figure.value, f"{prefix}{name}_error": figure.error}
+    # Where the whole gradient is 0 nothing can be relative to it; that is no fault of the training.
+    return {name: value for name, value in metrics.items() if value == value}
