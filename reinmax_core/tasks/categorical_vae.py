@@ -40,6 +40,23 @@ PUBLISHED = {
         16x12 radam 7e-4 1.5
         64x8  radam 5e-4 1.5
         10x30 radam 5e-4 1.3"""),
+    # Published for all sizes alike, not tuned for each of them.
+    "reinmax_rao": _rows("""
+        8x4   adam  5e-4 1.0
+        4x24  radam 5e-4 1.0
+        8x16  radam 5e-4 1.0
+        16x12 radam 5e-4 1.0
+        64x8  radam 5e-4 1.0
+        10x30 radam 5e-4 1.0"""),
+    # tau is that of ReinMax. Published beside it, control_tau and eta: 1.0 and 1.5 for 8x4, 1.3 and 1.5 for 4x24,
+    # 1.1 and 1.5 for 8x16, 0.7 and 1.5 for 16x12 and 64x8, 0.7 and 1.0 for 10x30.
+    "reinmax_cv": _rows("""
+        8x4   adam  5e-4 1.3
+        4x24  radam 5e-4 1.5
+        8x16  radam 5e-4 1.5
+        16x12 radam 5e-4 1.5
+        64x8  radam 5e-4 1.5
+        10x30 radam 5e-4 1.3"""),
     "gumbel_softmax": _rows("""
         8x4   adam  3e-4 0.5
         4x24  radam 5e-4 0.3
