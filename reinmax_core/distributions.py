@@ -1,0 +1,269 @@
+"""One-hot categorical distributions of torch.distributions whose `rsample` carries a gradient estimator.
+
+    q = OneHotCategoricalReinMax(logits=logits, tau=1.1)
+    z = q.rsample()                                    # exactly one-hot; its backward pass is ReinMax
+    loss = cost(z) + kl_divergence(q, OneHotCategorical(logits=prior))
+
+They fit wherever a torch.distributions.OneHotCategorical does, in Independent and MixtureSameFamily too, and
+in Pyro through `for_pyro`.
+"""
+
+from __future__ import annotations
+
+import copy
+import types
+from functools import cache
+from typing import TYPE_CHECKING, Literal, TypeVar, cast
+
+import torch
+from torch import Size, Tensor
+from torch.distributions import OneHotCategorical
+from torch.distributions.kl import register_kl
+
+from reinmax_core.estimators.base import Pathwise
+from reinmax_core.estimators.gapped_straight_through import GappedStraightThrough
+from reinmax_core.estimators.gumbel_rao import GumbelRao
+from reinmax_core.estimators.gumbel_softmax import GumbelSoftmax
+from reinmax_core.estimators.reinmax import ReinMax
+from reinmax_core.estimators.straight_through import StraightThrough
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Self
+
+
+class OneHotCategoricalPathwise(OneHotCategorical):
+    """A one-hot categorical distribution whose `rsample` is the `sample` of any pathwise estimator.
+
+    Values (draws, `mean`, `mode`, `enumerate_support`) have the dtype of the argument; numbers about them
+    (`probs`, `logits`, `log_prob`, `entropy`) have at least float32. A class of logit -inf or of probability
+    0 is never drawn and gets no gradient.
+
+    `log_prob` is linear in a value that carries a gradient, and passes it log p as that of a one-hot value. A
+    loss with log q(z) - log p(z) in it needs this: torch's own `OneHotCategorical.log_prob` passes nothing to
+    its value, so a prior p of that class silently drops its part. Take one of these classes for the prior as
+    well, or `kl_divergence`, which is right for both.
+
+    Args:
+        probs: non-negative weights [..., n] with a sum above 0.
+        logits: unnormalised log-probabilities [..., n]; either these or `probs`.
+        estimator: how a gradient passes a draw; with its settings.
+        validate_args: whether arguments and values are checked, as for every torch distribution.
+
+    Raises:
+        TypeError: no gradient passes the draws of this estimator.
+        ValueError: as for torch.distributions.OneHotCategorical.
+    """
+
+    has_rsample = True
+
+    def __init__(
+        self,
+        probs: Tensor | None = None,
+        logits: Tensor | None = None,
+        *,
+        estimator: Pathwise,
+        validate_args: bool | None = None,
+    ) -> None:
+        if not isinstance(estimator, Pathwise):
+            raise TypeError(
+                f"rsample needs an estimator whose gradient passes through the draw, got {estimator!r}; "
+                f"pass a Pathwise one, such as ReinMax(), or use the `expectation` of this one instead"
+            )
+        super().__init__(_at_least_float32(probs), _at_least_float32(logits), validate_args)
+        given = probs if logits is None else logits
+        self.estimator = estimator
+        self._dtype = cast(Tensor, given).dtype if cast(Tensor, given).is_floating_point() else self._param.dtype
+        # As given: normalised logits would have the same gradient, after more operations.
+        self._scores = _logarithms(self.probs) if logits is None else cast(Tensor, _at_least_float32(logits))
+
+    def expand(self, batch_shape: Sequence[int], _instance: Self | None = None) -> Self:
+        """The same distribution, with its type, estimator and other attributes, for a larger batch."""
+        new = copy.copy(self) if _instance is None else _instance
+        super().expand(batch_shape, _instance=new)  # type: ignore[no-untyped-call]
+        new.estimator, new._dtype = self.estimator, self._dtype
+        new._scores = self._scores.expand(new._extended_shape())
+        return new
+
+    def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        """One-hot draws [*sample_shape, *batch_shape, n] whose backward pass is the estimator."""
+        shape = self._extended_shape(Size(sample_shape))
+        return self.estimator.sample(self._scores.expand(shape)).to(self._dtype)
+
+    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        """What `rsample` would draw, without a gradient."""
+        with torch.no_grad():
+            return self.rsample(sample_shape)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """log p(value), [...]; with a gradient for the parameters and for a value that carries one.
+
+        For values that are not one-hot, which validation refuses, the class of the largest entry counts.
+        """
+        at_class = cast(Tensor, super().log_prob(value))  # type: ignore[no-untyped-call]
+        if not value.requires_grad:
+            return at_class
+        # d log_prob / d value = log p.  A masked class, of probability 0, counts as 0 in it: -inf would become NaN.
+        slope = self.logits.masked_fill(self.logits == float("-inf"), 0)
+        return at_class + ((value - value.detach()) * slope).sum(-1)
+
+    @property
+    def mean(self) -> Tensor:
+        return self.probs.to(self._dtype)
+
+    @property
+    def mode(self) -> Tensor:
+        return super().mode.to(self._dtype)
+
+    def enumerate_support(self, expand: bool = True) -> Tensor:
+        """All n values, [n, *batch_shape, n]; [n, 1, ..., 1, n] without `expand`."""
+        return cast(Tensor, super().enumerate_support(expand)).to(self._dtype)  # type: ignore[no-untyped-call]
+
+
+class OneHotCategoricalReinMax(OneHotCategoricalPathwise):
+    """Draws with the second-order accurate gradient of `ReinMax`: unbiased at tau = 1 for quadratic costs.
+
+    Args: `tau`, at least 1, as for `ReinMax`; the others as for `OneHotCategoricalPathwise`.
+    """
+
+    def __init__(
+        self,
+        probs: Tensor | None = None,
+        logits: Tensor | None = None,
+        *,
+        tau: float = 1.0,
+        validate_args: bool | None = None,
+    ) -> None:
+        super().__init__(probs, logits, estimator=ReinMax(tau=tau), validate_args=validate_args)
+
+
+class OneHotCategoricalTemperedStraightThrough(OneHotCategoricalPathwise):
+    """Draws with the gradient of softmax(logits / tau), see `StraightThrough`.
+
+    At tau = 1 the gradient is that of torch.distributions.OneHotCategoricalStraightThrough, which has no
+    temperature, and whose `log_prob` passes no gradient to a draw. The draws of both are exactly one-hot.
+
+    Args: `tau` as for `StraightThrough`; the others as for `OneHotCategoricalPathwise`.
+    """
+
+    def __init__(
+        self,
+        probs: Tensor | None = None,
+        logits: Tensor | None = None,
+        *,
+        tau: float = 1.0,
+        validate_args: bool | None = None,
+    ) -> None:
+        super().__init__(probs, logits, estimator=StraightThrough(tau=tau), validate_args=validate_args)
+
+
+class OneHotCategoricalGumbelSoftmax(OneHotCategoricalPathwise):
+    """Draws with the gradient of a Gumbel-perturbed softmax, see `GumbelSoftmax`.
+
+    Unlike torch.distributions.RelaxedOneHotCategorical this is a distribution over one-hot values: tau
+    changes neither draws nor log-probabilities.
+
+    Args: `tau` as for `GumbelSoftmax`; the others as for `OneHotCategoricalPathwise`.
+    """
+
+    def __init__(
+        self,
+        probs: Tensor | None = None,
+        logits: Tensor | None = None,
+        *,
+        tau: float = 1.0,
+        validate_args: bool | None = None,
+    ) -> None:
+        super().__init__(probs, logits, estimator=GumbelSoftmax(tau=tau), validate_args=validate_args)
+
+
+class OneHotCategoricalGumbelRao(OneHotCategoricalPathwise):
+    """Draws with the gradient of Gumbel-softmax, averaged over `samples` noises that agree with them.
+
+    Args: `tau` and `samples` as for `GumbelRao`; the others as for `OneHotCategoricalPathwise`.
+    """
+
+    def __init__(
+        self,
+        probs: Tensor | None = None,
+        logits: Tensor | None = None,
+        *,
+        tau: float = 1.0,
+        samples: int = 100,
+        validate_args: bool | None = None,
+    ) -> None:
+        super().__init__(probs, logits, estimator=GumbelRao(tau=tau, samples=samples), validate_args=validate_args)
+
+
+class OneHotCategoricalGappedStraightThrough(OneHotCategoricalPathwise):
+    """Draws with the gradient of a softmax in which the drawn class leads, see `GappedStraightThrough`.
+
+    Args: `tau` and `gap` as for `GappedStraightThrough`; the others as for `OneHotCategoricalPathwise`.
+    """
+
+    def __init__(
+        self,
+        probs: Tensor | None = None,
+        logits: Tensor | None = None,
+        *,
+        tau: float = 1.0,
+        gap: float | Literal["p"] = 1.0,
+        validate_args: bool | None = None,
+    ) -> None:
+        super().__init__(probs, logits, estimator=GappedStraightThrough(tau=tau, gap=gap), validate_args=validate_args)
+
+
+_Class = TypeVar("_Class", bound=OneHotCategoricalPathwise)
+
+
+def for_pyro(distribution: type[_Class]) -> type[_Class]:
+    """The same class for the statements of Pyro: `pyro.sample("z", for_pyro(OneHotCategoricalReinMax)(logits=logits))`.
+
+    Pyro asks of a distribution that it be callable, masked, broadcast by plates and more, all of which its
+    mixin brings; `has_rsample` makes inference take the pathwise gradient. Under `Trace_ELBO` the prior of
+    a latent must be such a class as well, see `OneHotCategoricalPathwise`; under `TraceMeanField_ELBO` it
+    may be any one-hot categorical. Also a decorator for classes of your own.
+
+    Raises:
+        ModuleNotFoundError: Pyro is not installed.
+    """
+    return cast("type[_Class]", _mixed(distribution))  # type: ignore[arg-type]  # mypy takes the class for unhashable
+
+
+@cache
+def _mixed(distribution: type) -> type:
+    try:
+        from pyro.distributions.torch_distribution import TorchDistributionMixin
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError("for_pyro needs Pyro, which is not installed: pip install pyro-ppl") from error
+    if issubclass(distribution, TorchDistributionMixin):
+        return distribution
+    described = {"__module__": distribution.__module__, "__doc__": distribution.__doc__}
+    bases = (distribution, TorchDistributionMixin)
+    return types.new_class(distribution.__name__, bases, exec_body=lambda body: body.update(described))
+
+
+def _divergence(p: OneHotCategorical, q: OneHotCategorical) -> Tensor:
+    """KL(p || q), [...]: the values of torch's, but with a gradient where that has NaN, at masked logits."""
+    drawn, possible = p.probs > 0, q.probs > 0
+    # sum over the drawn classes of p (log p - log q)
+    ratios = torch.where(drawn & possible, p.logits - q.logits, 0)
+    return (p.probs * ratios).sum(-1).masked_fill((drawn & ~possible).any(-1), float("inf"))
+
+
+for _pair in (
+    (OneHotCategoricalPathwise, OneHotCategoricalPathwise),
+    (OneHotCategoricalPathwise, OneHotCategorical),
+    (OneHotCategorical, OneHotCategoricalPathwise),
+):
+    register_kl(*_pair)(_divergence)  # type: ignore[no-untyped-call]
+
+
+def _at_least_float32(numbers: Tensor | None) -> Tensor | None:
+    return numbers.float() if numbers is not None and numbers.dtype in (torch.float16, torch.bfloat16) else numbers
+
+
+def _logarithms(probs: Tensor) -> Tensor:
+    # Not torch's, which make 0 a small number, so that it could be drawn. The gradient at 0 is 0.
+    impossible = probs <= 0
+    return probs.masked_fill(impossible, 1).log().masked_fill(impossible, float("-inf"))
