@@ -39,9 +39,9 @@ class OneHotCategoricalPathwise(OneHotCategorical):
     (`probs`, `logits`, `log_prob`, `entropy`) have at least float32. A class of logit -inf or of probability
     0 is never drawn and gets no gradient.
 
-    `log_prob` is linear in a value that carries a gradient, and passes it log p as that of a one-hot value. A
-    loss with log q(z) - log p(z) in it needs this: torch's own `OneHotCategorical.log_prob` passes nothing to
-    its value, so a prior p of that class silently drops its part. Take one of these classes for the prior as
+    `log_prob` counts as linear in its value: to a draw that carries a gradient it passes back log p. A loss with
+    log q(z) - log p(z) in it needs this. torch's own `OneHotCategorical.log_prob` passes nothing back, so a
+    prior p of that class silently drops its part of the gradient: take one of these classes for the prior as
     well, or `kl_divergence`, which is right for both.
 
     Args:

@@ -87,16 +87,19 @@ def test_the_gradient_is_that_of_the_estimator_draw_by_draw(
     assert torch.allclose(found, wanted, atol=1e-14)
 
 
-@pytest.mark.parametrize(("elbo", "own_prior"), [("Trace_ELBO", True), ("TraceMeanField_ELBO", False)])
-def test_the_gradient_is_unbiased(pyro: ModuleType, elbo: str, own_prior: bool) -> None:
-    """ReinMax is exact here, the bound being quadratic in the draws; for Pyro's own prior with the divergence."""
+@pytest.mark.parametrize(
+    ("elbo", "own_prior", "unbiased"),
+    [("Trace_ELBO", True, True), ("TraceMeanField_ELBO", False, True), ("Trace_ELBO", False, False)],
+)
+def test_the_gradient_is_unbiased(pyro: ModuleType, elbo: str, own_prior: bool, unbiased: bool) -> None:
+    """ReinMax is exact here, the bound being quadratic in the draws, unless the prior passes them no gradient."""
     prior_class = for_pyro(OneHotCategoricalReinMax) if own_prior else pyro.distributions.OneHotCategorical
     found = gradient_by_pyro(pyro, elbo, mixture(pyro, for_pyro(OneHotCategoricalReinMax), prior_class), 200_000)
     logits = torch.zeros(3, 4, dtype=torch.float64, requires_grad=True)
     bound = (logits.softmax(-1) * (log_joint() - logits.log_softmax(-1))).sum()
     wanted = torch.autograd.grad(-bound, logits)[0]
-    assert wanted.norm() > 0.3
-    assert (found - wanted).norm() < 0.02
+    error = float((found - wanted).norm() / wanted.norm())
+    assert error < 0.02 if unbiased else error > 0.2
 
 
 def test_inference_finds_the_exact_posterior_and_evidence(pyro: ModuleType) -> None:
