@@ -69,6 +69,7 @@ class ReinMaxCv(Pathwise):
         from reinmax_core import categorical, gradients, midpoint
 
         probs = categorical.probabilities(logits)
+        logits = logits.to(probs.dtype)  # The parts' gradients are added up before they are rounded.
         drawn, soft = self._drawn(logits, probs, generator)
         draws = gradients.reinmax(logits, drawn, probs, self.tau)
         if self.eta == 0 or not torch.is_grad_enabled():

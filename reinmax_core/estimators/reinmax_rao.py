@@ -54,6 +54,7 @@ class ReinMaxRao(Pathwise):
         from reinmax_core import categorical, gradients, midpoint
 
         probs = categorical.probabilities(logits)
+        logits = logits.to(probs.dtype)  # The parts' gradients are added up before they are rounded.
         drawn = categorical.draw(probs, logits.shape, generator)
         if not torch.is_grad_enabled():
             return categorical.one_hot(drawn, logits.shape[-1], logits.dtype)
