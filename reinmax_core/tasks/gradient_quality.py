@@ -138,7 +138,7 @@ class GradientQuality(Task):
 
         Args:
             model: the VAE.
-            images: [images, 784], in [0, 1].
+            images: [images, 784], in [0, 1], of the type of the model's parameters.
             logits: those of q(z|x), [images, latents, categories].
         """
         import torch
@@ -158,10 +158,10 @@ class GradientQuality(Task):
         import torch
         from torch.nn.functional import softplus
 
-        classes = torch.eye(self.categories, device=images.device)
         numbers = torch.cartesian_prod(*[torch.arange(self.categories)] * self.latents).view(-1, self.latents)
+        states = torch.eye(self.categories)[numbers].flatten(-2).to(images)
         with torch.no_grad():
-            pixels = model.get_submodule("decoder")(classes[numbers].flatten(-2)).cpu().double()
+            pixels = model.get_submodule("decoder")(states).cpu().double()
         # -log p(x|z) = sum over pixels of log(1 + exp a) - x a, where the decoder gives a
         costs: Tensor = softplus(pixels).sum(-1) - images.cpu().double() @ pixels.T
         return costs
