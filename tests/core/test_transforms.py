@@ -11,7 +11,7 @@ from reinmax_core.value import discover
 
 ESTIMATORS = discover(Estimator)
 # Its shifts depend on the logits but count as constants, and moments of soft samples have no second derivative.
-NO_DERIVATIVE_OF_THE_WHOLE = {"gapped_straight_through", "gumbel_rao", "reinmax_cv", "reinmax_rao"}
+NO_DERIVATIVE_OF_THE_WHOLE = {"gapped_straight_through", "gumbel_rao", "reinmax_cv", "reinmax_rao", "rebar", "relax"}
 
 
 @pytest.fixture(params=ESTIMATORS)
