@@ -23,7 +23,11 @@ from reinmax_core.value import discover
 
 STEPS = 200
 DRAWS = 200_000
-SMALL = {"polynomial": {"latents": 8}, "categorical_vae": {"categories": 3, "latents": 2}}
+SMALL = {
+    "polynomial": {"latents": 8},
+    "categorical_vae": {"categories": 3, "latents": 2},
+    "gradient_quality": {"categories": 3, "latents": 2, "images": 4, "draws": 20},
+}
 
 
 def frequencies(device: str) -> str:
