@@ -19,9 +19,10 @@ class Rebar(Learned):
     """`Reinforce` less what the cost of a relaxed draw foretells, which is put back through that draw.
 
     The control variate is `scale` times the cost at softmax(z / tau), where z are the Gumbel-perturbed
-    logits: at a z that led to the draw, and at the z whose argmax the draw is, through which its derivative
-    passes. Unbiased for every cost with a derivative between the one-hot draws, whatever the settings.
-    Temperature and scale are learned beside the model.
+    logits, whose argmax is the draw. What it foretells is taken from other noise that gives the same draw,
+    and put back by derivatives through both. Unbiased for every cost with a derivative between the one-hot
+    draws, whatever the settings. Temperature and scale are learned beside the model, which matters: where
+    they start, the gradient may vary more than that of `Reinforce`.
 
     Not for costs without a derivative, or with jumps between the one-hot draws, where a bias remains: `Rloo`
     needs none. Not for second derivatives, which raise RuntimeError; learning the temperature takes one of

@@ -21,7 +21,8 @@ class Relax(Learned):
     The network reads the log-probabilities and the Gumbel-perturbed logits of all latents beneath a value
     of the cost, and has one hidden layer. It is 0 at first, so an estimator without parts is `Rebar`.
     Unbiased for every cost with a derivative between the one-hot draws, whatever the settings and the
-    network. Temperature, scale and network are learned beside the model.
+    network. Temperature, scale and network are learned beside the model, which matters: where
+    they start, the gradient may vary more than that of `Reinforce`.
 
     Not for costs without a derivative, or with jumps between the one-hot draws, where a bias remains: `Rloo`
     needs none. Not for second derivatives, which raise RuntimeError; learning the temperature takes one of
