@@ -8,6 +8,7 @@ from torch import Tensor
 
 from reinmax_core.estimators import Estimator, ReinMax
 from reinmax_core.value import discover
+from tests.core.contract import with_classes
 
 ESTIMATORS = discover(Estimator)
 # Its shifts depend on the logits but count as constants, and moments of soft samples have no second derivative.
@@ -28,7 +29,7 @@ def cubic(draws: Tensor) -> Tensor:
     return (draws @ weights - 0.3) ** 3
 
 
-@pytest.mark.parametrize("classes", [2, 5])
+@pytest.mark.parametrize(("estimator", "classes"), with_classes(2, 5), indirect=["estimator"])
 def test_vmap_can_draw_all_examples_alike(estimator: Estimator, classes: int) -> None:
     logits = torch.randn(classes, generator=seeded()).expand(8, 3, classes)
     found = torch.vmap(torch.func.grad(lambda row: estimator.expectation(row, cubic).sum()), randomness="same")(logits)
@@ -46,7 +47,7 @@ def test_vmap_draws_each_example_by_itself(estimator: Estimator, classes: int) -
         assert len(draws.view(64, -1).unique(dim=0)) > 1
 
 
-@pytest.mark.parametrize("classes", [2, 5])
+@pytest.mark.parametrize(("estimator", "classes"), with_classes(2, 5), indirect=["estimator"])
 @pytest.mark.parametrize("settings", [{}, {"tau": 1.3}])
 def test_per_example_gradients(estimator: Estimator, classes: int, settings: dict[str, float]) -> None:
     if not settings.keys() <= type(estimator).model_fields.keys():
@@ -76,9 +77,11 @@ def test_rows_that_cannot_be_checked_give_no_draw() -> None:
         assert (draws[[0, 1, 3]].sum(-1) == 1).all()
 
 
-@pytest.mark.parametrize("classes", [2, 4])
 @pytest.mark.parametrize("settings", [{}, {"tau": 1.3}])
-@pytest.mark.parametrize("name", sorted(set(ESTIMATORS) - NO_DERIVATIVE_OF_THE_WHOLE))
+@pytest.mark.parametrize(
+    ("name", "classes"),
+    [(name, classes) for name, classes in with_classes(2, 4) if name not in NO_DERIVATIVE_OF_THE_WHOLE],
+)
 def test_second_derivatives_are_those_at_the_fixed_draw(name: str, settings: dict[str, float], classes: int) -> None:
     """Against central differences of the first one, with the same seed and so the same draw and noise.
 
@@ -126,7 +129,7 @@ def test_gumbel_rao_says_that_it_has_no_second_derivative(classes: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
-@pytest.mark.parametrize("classes", [2, 5])
+@pytest.mark.parametrize(("estimator", "classes"), with_classes(2, 5), indirect=["estimator"])
 def test_a_compiled_graph_is_whole(estimator: Estimator, classes: int) -> None:
     """Traced in one piece and differentiated; compiling the result further needs a compiler, which may be missing."""
 
