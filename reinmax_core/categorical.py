@@ -23,7 +23,7 @@ class NoDistribution(ValueError):
 
 
 def rows(logits: Tensor, dim: int = -1, mask: Tensor | None = None) -> Tensor:
-    """Logits with the classes on the last axis, at least float32, masked classes at -inf.
+    """Logits with the classes on the last axis and masked classes at -inf.
 
     On accelerators, where reading values takes waiting, and inside `torch.compile` and the transforms of
     `torch.func`, where they cannot be read, rows are not checked for values; `unrowed` then turns the
@@ -37,8 +37,6 @@ def rows(logits: Tensor, dim: int = -1, mask: Tensor | None = None) -> Tensor:
     if mask is not None:
         logits = logits.masked_fill(~_fitting(mask, logits), float("-inf"))
     by_class = logits if dim in (-1, logits.ndim - 1) else logits.movedim(dim, -1)
-    if by_class.dtype in (torch.float16, torch.bfloat16):
-        by_class = by_class.float()
     if _has_checked_values(by_class):
         _check_values(distinct(by_class.detach()))
     return by_class
@@ -74,26 +72,71 @@ def distinct(by_class: Tensor) -> Tensor:
     return by_class
 
 
-def probabilities(by_class: Tensor, tau: float = 1.0) -> Tensor:
-    """softmax(logits / tau), broadcastable to the logits: rows that `expand` repeated are computed once."""
-    by_class = distinct(by_class)
+def wide(by_class: Tensor) -> Tensor:
+    """Rows in the type in which they are computed with: float32 for half precision, otherwise their own."""
+    return by_class.float() if by_class.dtype in (torch.float16, torch.bfloat16) else by_class
+
+
+def is_one(tau: float | Tensor) -> bool:
+    """Whether a temperature changes nothing; one that is a tensor may."""
+    return not isinstance(tau, Tensor) and tau == 1
+
+
+def probabilities(by_class: Tensor, tau: float | Tensor = 1.0) -> Tensor:
+    """softmax(logits / tau), broadcastable to the logits: rows that `expand` repeated are computed once.
+
+    A tau for each row is a tensor that can be broadcast to the logits and has a single entry on the last axis.
+    """
+    by_class = wide(distinct(by_class))
     classes = by_class.shape[-1]
     if classes == 2:
         difference = by_class[..., 0] - by_class[..., 1]
-        tempered = difference if tau == 1 else difference / tau
-        return pair(tempered, -tempered).sigmoid()
-    if tau < 1:
+        if not is_one(tau):
+            difference = difference / (tau.squeeze(-1) if isinstance(tau, Tensor) and tau.ndim else tau)
+        return pair(difference, -difference).sigmoid()
+    if isinstance(tau, Tensor) or tau < 1:
         # Differences from the largest logit stay finite or go to -inf, however small tau is.
         by_class = by_class - by_class.detach().amax(-1, keepdim=True)
-    if tau != 1:
+    if not is_one(tau):
         by_class = by_class / tau
     if classes <= FEW_CLASSES and by_class.device.type == "cpu":
         return by_class.movedim(-1, 0).softmax(0).movedim(0, -1).contiguous()
     return by_class.softmax(-1)
 
 
+def row_temperatures(tau: float | Tensor, logits: Tensor, dim: int, least: float) -> float | Tensor:
+    """A temperature, or one for each row [..., 1] with the classes' axis last.
+
+    Raises:
+        ValueError: one is below `least` (looked for as values are by `rows`), or the tensor requires a
+            gradient, which no temperature gets, or has another shape than the rows of the logits.
+    """
+    if not isinstance(tau, torch.Tensor):
+        return _at_least(tau, least)
+    if tau.requires_grad:
+        raise ValueError("tau requires a gradient, but no gradient passes to a temperature; pass tau.detach()")
+    if tau.ndim not in (0, logits.ndim) or (tau.ndim and tau.shape[dim] != 1):
+        raise ValueError(
+            f"tau must be a number, or a tensor that can be broadcast to logits of shape {tuple(logits.shape)} with "
+            f"length 1 on axis {dim}, got shape {tuple(tau.shape)}; use tau.unsqueeze({dim})"
+        )
+    if _has_checked_values(tau) and tau.numel() and not bool((tau >= least).all()):
+        _at_least(tau.min().item(), least)
+    return tau.movedim(dim, -1) if tau.ndim else tau
+
+
+def _at_least(tau: float, least: float) -> float:
+    if not tau >= least:
+        raise ValueError(
+            f"ReinMax needs a temperature (tau) of at least {least}, got {tau}; "
+            f"pass tau=1.0, which has the least bias"
+        )
+    return tau
+
+
 def log_probabilities(by_class: Tensor) -> Tensor:
     """log softmax(logits), with its ordinary gradient."""
+    by_class = wide(by_class)
     if by_class.shape[-1] <= FEW_CLASSES and by_class.device.type == "cpu":
         return by_class.movedim(-1, 0).log_softmax(0).movedim(0, -1)
     return by_class.log_softmax(-1)
@@ -102,22 +145,72 @@ def log_probabilities(by_class: Tensor) -> Tensor:
 def draw(probs: Tensor, shape: Sequence[int], generator: Generator | None = None) -> Tensor:
     """The class drawn for each row of `shape` [..., n], from probabilities broadcastable to it; [...].
 
-    A class of probability 0 is never drawn. One uniform number per row and the inverse of the cumulative
-    distribution; on an accelerator, where parallel sums need not be monotone, an exponential race.
+    A class of probability 0 is never drawn, and one of 1e-12 as often as it should. An inverse of the
+    cumulative distribution; on an accelerator, where parallel sums need not be monotone, an exponential race.
     """
-    probs = probs.detach()
-    if probs.shape[-1] == 2:
-        return (uniform(shape[:-1], probs, generator) >= probs[..., 0]).to(probs.dtype)
+    probs, classes = probs.detach(), shape[-1]
+    if classes == 2:
+        return _second_of_two(probs, shape, generator)
     if probs.device.type != "cpu":
         return race(probs, shape, generator)
-    cumulative = probs.cumsum(-1).expand(*shape).contiguous()
-    threshold = uniform((*shape[:-1], 1), probs, generator) * cumulative[..., -1:]
-    return torch.searchsorted(cumulative, threshold, right=True).squeeze(-1).clamp(max=shape[-1] - 1)
+    if classes <= FEW_CLASSES:
+        return _located(probs, shape, generator).squeeze(-1)
+    return _located_in_block(probs, shape, generator)
+
+
+def _second_of_two(probs: Tensor, shape: Sequence[int], generator: Generator | None) -> Tensor:
+    # The rarer class is drawn where a uniform number is below its probability, which has all its digits.
+    first, second = probs.unbind(-1)
+    rarer = torch.minimum(first, second)
+    if readable() and probs.dtype == torch.float32:
+        # 31 random bits, at the price of the 24 of a uniform number.
+        bits = torch.empty(tuple(shape[:-1]), dtype=torch.int32, device=probs.device).random_(generator=generator)
+        rare = bits < rarer * 2.0**31
+    else:
+        rare = uniform(shape[:-1], probs, generator) < rarer
+    return torch.ne(rare, second > first).to(probs.dtype)
+
+
+def _located(weights: Tensor, shape: Sequence[int], generator: Generator | None) -> Tensor:
+    """The class [..., 1] drawn in proportion to weights broadcastable to `shape` [..., n]."""
+    cumulative = weights.cumsum(-1, dtype=torch.float64)
+    # The total is lowered by a rounding, so that the threshold is below it and the last class one with a weight.
+    total = cumulative[..., -1:] * (1 - torch.finfo(torch.float64).eps)
+    threshold = uniform((*shape[:-1], 1), cumulative, generator) * total
+    # Counting costs a CPU less than a search, whose every comparison it mispredicts.
+    return (cumulative <= threshold).sum(-1, keepdim=True).clamp(max=shape[-1] - 1)
+
+
+def _located_in_block(probs: Tensor, shape: Sequence[int], generator: Generator | None) -> Tensor:
+    """The class [...], from a block of neighbouring classes drawn first: nothing of the size of the rows is written."""
+    classes, width = shape[-1], 2 ** round(math.log2(shape[-1]) / 2)
+    blocks = _block_sums(probs, width)
+    first = width * _located(blocks, (*shape[:-1], blocks.shape[-1]), generator)
+    within = first + torch.arange(width, device=probs.device)
+    weights = probs.expand(*shape).gather(-1, within.clamp(max=classes - 1))
+    if classes % width:
+        weights = weights.masked_fill(within >= classes, 0)
+    located: Tensor = first + _located(weights, weights.shape, generator)
+    return located.squeeze(-1)
+
+
+def _block_sums(probs: Tensor, width: int) -> Tensor:
+    """Sums of `width` classes each, of fewer in the last one."""
+    whole, rest = divmod(probs.shape[-1], width)
+    if not rest and readable():
+        # A product with ones, where the reduction over so short an axis would take twice the time.
+        total: Tensor = torch.mv(probs.reshape(-1, width), probs.new_ones(width))
+        return total.view(*probs.shape[:-1], whole)
+    sums: Tensor = probs[..., : whole * width].unflatten(-1, (whole, width)).sum(-1)  # type: ignore[no-untyped-call]
+    return torch.cat((sums, probs[..., whole * width :].sum(-1, keepdim=True)), -1) if rest else sums
 
 
 def race(probs: Tensor, shape: Sequence[int], generator: Generator | None = None) -> Tensor:
     """As `draw`: the class whose exponential clock, of rate its probability, rings first."""
-    return (probs / exponential(shape, probs, generator)).argmax(-1)
+    u = uniform(shape, probs, generator)
+    # -log(1 - u) is finest near 0, as uniform numbers are, so that clocks of tiny rate win as often as they should.
+    ringing = torch.where(u > 0, u, 1 - torch.finfo(u.dtype).eps / 2).neg_().log1p_().neg_()
+    return (probs / ringing).argmax(-1)
 
 
 def largest(by_class: Tensor) -> Tensor:
@@ -129,24 +222,48 @@ def largest(by_class: Tensor) -> Tensor:
 
 def one_hot(drawn: Tensor, classes: int, dtype: torch.dtype) -> Tensor:
     """Drawn classes [...] as exact one-hot rows [..., classes]."""
-    if classes == 2 and readable():
+    if classes == 2 and readable() and drawn.dtype == dtype and dtype in (torch.float32, torch.float64):
         hot = drawn.new_empty((*drawn.shape, 2), dtype=dtype)
         torch.complex(1 - drawn, drawn, out=torch.view_as_complex(hot))  # as in `pair`, but not a view of anything
         return hot
     if classes == 2:
-        return torch.stack((1 - drawn, drawn), -1)
+        return torch.stack((1 - drawn, drawn), -1).to(dtype)
     return put(drawn.new_zeros((*drawn.shape, classes), dtype=dtype), -1, drawn.unsqueeze(-1), 1)
 
 
-def put(target: Tensor, dim: int, index: Tensor, value: float) -> Tensor:
+def put(target: Tensor, dim: int, index: Tensor, value: float | Tensor) -> Tensor:
     """`target`, which nothing else may use, with `value` at `index` along `dim`."""
-    # In place only where `index` cannot have an axis of torch.vmap that `target` lacks.
-    return (target.scatter_ if readable() else target.scatter)(dim, index, value)
+    # In place only where `index` cannot have an axis of torch.vmap that `target` lacks, and no derivative is taken.
+    in_place = readable() and not target.requires_grad
+    return (target.scatter_ if in_place else target.scatter)(dim, index, value)
 
 
 def subtract_at(target: Tensor, drawn: Tensor, amount: Tensor) -> Tensor:
     """`target` [..., n], which nothing else may use, less `amount` [..., 1] at the classes `drawn` [..., 1]."""
-    return (target.scatter_add_ if readable() else target.scatter_add)(-1, drawn, -amount)
+    # Not scatter_add, which an accelerator does in an order of its own.
+    return put(target, -1, drawn, target.gather(-1, drawn) - amount)
+
+
+def times(product: Tensor, factor: Tensor) -> Tensor:
+    """`product`, which nothing else may use, times `factor`."""
+    return product.mul_(factor) if _may_overwrite() else product * factor
+
+
+def less(difference: Tensor, subtrahend: Tensor, share: float) -> Tensor:
+    """`difference`, which nothing else may use, less `share` times `subtrahend`."""
+    return difference.sub_(subtrahend, alpha=share) if _may_overwrite() else difference - share * subtrahend
+
+
+def less_product(difference: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    """`difference`, which nothing else may use, less `first` times `second`."""
+    if _may_overwrite():
+        return difference.addcmul_(first, second, value=-1)
+    return torch.addcmul(difference, first, second, value=-1)
+
+
+def _may_overwrite() -> bool:
+    # Not where another tensor may have an axis of torch.vmap that the first lacks, nor where a derivative may want it.
+    return readable() and not torch.is_grad_enabled()
 
 
 def at_drawn(drawn: Tensor, zero: Tensor, one: Tensor) -> Tensor:

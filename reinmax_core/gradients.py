@@ -23,35 +23,63 @@ from torch.autograd import Function
 from reinmax_core import categorical
 
 
-def straight_through(logits: Tensor, drawn: Tensor, soft: Tensor, tau: float) -> Tensor:
+def straight_through(logits: Tensor, drawn: Tensor, soft: Tensor, tau: float | Tensor) -> Tensor:
     """One-hot `drawn` whose backward pass is J(soft) g / tau, as if it were `soft` = softmax(. / tau).
 
     Args:
         logits: rows [..., n].
         drawn: classes [...].
         soft: probabilities, broadcastable to `logits`.
-        tau: the temperature of `soft`.
+        tau: the temperature of `soft`; one for each row as for `categorical.probabilities`.
     """
+    if isinstance(tau, Tensor):
+        return straight_through(logits / tau, drawn, soft, 1)
     if logits.shape[-1] == 2:
         return _apply(_TwoClasses, logits, drawn, soft[..., 0] * soft[..., 1] / tau)
     return _apply(_StraightThrough, logits, drawn, soft, tau)
 
 
-def reinmax(logits: Tensor, drawn: Tensor, probs: Tensor, tau: float) -> Tensor:
-    """One-hot `drawn` whose backward pass is ReinMax, 2 J((softmax(logits / tau) + D) / 2) g - J(probs) g / 2.
+def reinmax(logits: Tensor, drawn: Tensor, probs: Tensor, tau: float | Tensor, second_weight: float = 0.5) -> Tensor:
+    """One-hot `drawn` whose backward pass is ReinMax, 2 J((q + D) / 2) g - J(p) g / 2 for q = softmax(logits / tau).
+
+    With another weight w of the second stage than 1/2 it is J(q) g + w (D - q) (D - q) . g - w J(p) g, of
+    which that is a case.
 
     Args:
         logits: rows [..., n].
         drawn: classes [...].
-        probs: softmax(logits), broadcastable to `logits`.
-        tau: the temperature of the first term.
+        probs: p = softmax(logits), broadcastable to `logits`.
+        tau: the temperature; one for each row as for `categorical.probabilities`.
+        second_weight: w.
     """
-    tempered = probs if tau == 1 else categorical.probabilities(logits, tau)
+    tempered = probs if categorical.is_one(tau) else categorical.probabilities(logits, tau)
     if logits.shape[-1] == 2:
-        return _apply(_TwoClasses, logits, drawn, _reinmax_slope(drawn, probs, tempered))
-    if tau == 1:
+        return _apply(_TwoClasses, logits, drawn, _reinmax_slope(drawn, probs, tempered, second_weight))
+    if tempered is probs and second_weight == 0.5:
         return _apply(_ReinMax, logits, drawn, probs)
-    return _apply(_TemperedReinMax, logits, drawn, probs, tempered)
+    return _apply(_TemperedReinMax, logits, drawn, probs, tempered, second_weight)
+
+
+def reinmax_from_the_mean(
+    logits: Tensor, drawn: Tensor, probs: Tensor, tau: float | Tensor, most: float | None = None
+) -> Tensor:
+    """One-hot `drawn` with ReinMax for the mean cost of all classes as its baseline as backward pass.
+
+    With the mean m of g over the n classes that can be drawn it is
+    ((g_d - m) (D - p) + J(q) g / (n q_d)) / 2, where q = softmax(logits / tau).
+
+    Args:
+        logits: rows [..., n].
+        drawn: classes [...].
+        probs: p = softmax(logits), broadcastable to `logits`.
+        tau: the temperature; one for each row as for `categorical.probabilities`.
+        most: the largest value of the weight 1 / (n q_d); None for no limit.
+    """
+    probs = probs.expand(logits.shape)
+    tempered = probs if categorical.is_one(tau) else categorical.probabilities(logits, tau).expand(logits.shape)
+    at_drawn = tempered.gather(-1, drawn.long().unsqueeze(-1))
+    weight = 1 / ((probs > 0).sum(-1, keepdim=True) * at_drawn)
+    return _apply(_FromTheMean, logits, drawn, probs, tempered, weight if most is None else weight.clamp(max=most))
 
 
 def averaged(logits: Tensor, drawn: Tensor, moments: Tensor, tau: float) -> Tensor:
@@ -174,14 +202,12 @@ def _apply(function: type[Function], *arguments: Tensor | float | str | tuple[in
     return cast(Tensor, function.apply(*arguments))  # type: ignore[no-untyped-call]
 
 
-def _reinmax_slope(drawn: Tensor, probs: Tensor, tempered: Tensor) -> Tensor:
-    # With m = (q + D)/2 the slope is 2 m_0 m_1 - p_0 p_1 / 2 = (q_other (1 + q_d) - p_0 p_1) / 2,
-    # which for tau = 1 is p_other / 2.
-    if tempered is probs:
+def _reinmax_slope(drawn: Tensor, probs: Tensor, tempered: Tensor, weight: float) -> Tensor:
+    # q_0 q_1 + w (q_other^2 - p_0 p_1), which for tau = 1 and w = 1/2 is p_other / 2.
+    if tempered is probs and weight == 0.5:
         return categorical.at_drawn(drawn, probs[..., 1] / 2, probs[..., 0] / 2)
     (p_0, p_1), (q_0, q_1) = probs.unbind(-1), tempered.unbind(-1)
-    product = p_0 * p_1
-    return categorical.at_drawn(drawn, (q_1 * (1 + q_0) - product) / 2, (q_0 * (1 + q_1) - product) / 2)
+    return q_0 * q_1 + weight * (categorical.at_drawn(drawn, q_1, q_0).square() - p_0 * p_1)
 
 
 class _Draw(Function):
@@ -208,8 +234,9 @@ class _TwoClasses(_Draw):
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         (slope,) = ctx.saved_tensors
         # slope (g_0 - g_1) (1, -1)
-        difference = slope * (g[..., 0] - g[..., 1])
-        return categorical.pair(difference, -difference), None, None
+        g_0, g_1 = categorical.wide(g).unbind(-1)
+        difference = slope * (g_0 - g_1)
+        return categorical.pair(difference, -difference).to(g.dtype), None, None
 
 
 class _StraightThrough(_Draw):
@@ -222,9 +249,9 @@ class _StraightThrough(_Draw):
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         (soft,) = ctx.saved_tensors
         # J(q) g / tau
-        weighted = soft * (g - g[..., :1])
-        product = torch.addcmul(weighted, soft, weighted.sum(-1, keepdim=True), value=-1)
-        return product if ctx.tau == 1 else product / ctx.tau, None, None, None
+        weighted = categorical.times(g - categorical.wide(g[..., :1]), soft)
+        product = categorical.less_product(weighted, soft, weighted.sum(-1, keepdim=True))
+        return (product if ctx.tau == 1 else product / ctx.tau).to(g.dtype), None, None, None
 
 
 class _ReinMax(_Draw):
@@ -236,25 +263,45 @@ class _ReinMax(_Draw):
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         drawn, probs = ctx.saved_tensors
         # a = p * (g - g_d) / 2, which is 0 at d;  a - e_d sum(a)
-        half = (probs * (g - g.gather(-1, drawn))).div_(2)
-        return categorical.subtract_at(half, drawn, half.sum(-1, keepdim=True)), None, None
+        half = torch.add(categorical.wide(g.gather(-1, drawn)) / -2, g, alpha=0.5)
+        half = categorical.times(half, probs)
+        return categorical.put(half, -1, drawn, -half.sum(-1, keepdim=True)).to(g.dtype), None, None
 
 
 class _TemperedReinMax(_Draw):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         ctx.save_for_backward(inputs[1].unsqueeze(-1), inputs[2], inputs[3])
+        ctx.weight = inputs[4]
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         drawn, probs, tempered = ctx.saved_tensors
-        # With g' = g - g_d and s = q . g':  q (g' - s/2) - p (g' - p . g')/2 - e_d s/2
-        shifted = g - g.gather(-1, drawn)
-        first, second = tempered * shifted, probs * shifted
-        half = first.sum(-1, keepdim=True) / 2
-        product = torch.addcmul(first, tempered, half, value=-1)
-        product = product.sub_(torch.addcmul(second, probs, second.sum(-1, keepdim=True), value=-1), alpha=0.5)
-        return categorical.subtract_at(product, drawn, half), None, None, None
+        # With g' = g - g_d and s = q . g':  q (g' - (1 - w) s) - w p (g' - p . g') - w s e_d
+        shifted = g - categorical.wide(g.gather(-1, drawn))
+        second = probs * shifted
+        first = categorical.times(shifted, tempered)
+        total = first.sum(-1, keepdim=True)
+        first = categorical.less_product(first, tempered, (1 - ctx.weight) * total)
+        second = categorical.less_product(second, probs, second.sum(-1, keepdim=True))
+        product = categorical.less(first, second, ctx.weight)
+        return categorical.subtract_at(product, drawn, ctx.weight * total).to(g.dtype), None, None, None, None
+
+
+class _FromTheMean(_Draw):
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[1].long().unsqueeze(-1), *inputs[2:])
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        drawn, probs, tempered, weight = ctx.saved_tensors
+        # With g' = g - g_d:  (mean(g') (p - D) + J(q) g' / (n q_d)) / 2
+        shifted = (g - categorical.wide(g.gather(-1, drawn))) / 2
+        possible = probs > 0
+        mean = torch.where(possible, shifted, 0).sum(-1, keepdim=True) / possible.sum(-1, keepdim=True)
+        product = mean * probs + weight * categorical.jacobian_product(tempered, shifted)
+        return categorical.subtract_at(product, drawn, mean).to(g.dtype), None, None, None, None
 
 
 class _Averaged(_Draw):
@@ -267,13 +314,13 @@ class _Averaged(_Draw):
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         (moments,) = ctx.saved_tensors
         # With S the mean of y y^T, whose rows sum to the mean of y:  (S 1) * g - S g
-        shifted = (g - g[..., :1]).unsqueeze(-1)
+        shifted = (g - categorical.wide(g[..., :1])).unsqueeze(-1)
         columns = torch.cat((torch.ones_like(shifted), shifted), -1)
         if moments.shape[-1] == g.shape[-1]:
             mean, product = (moments @ columns).unbind(-1)
         else:
             mean, product = (moments @ (moments.mT @ columns) / moments.shape[-1]).unbind(-1)
-        return (mean * shifted.squeeze(-1) - product) / ctx.tau, None, None, None
+        return ((mean * shifted.squeeze(-1) - product) / ctx.tau).to(g.dtype), None, None, None
 
 
 class _Score(Function):

@@ -36,7 +36,7 @@ class CategoricalSample(nn.Module):
         torch.Size([5, 8])
         >>> model[1].tau = 1.2
         >>> model.eval()[1]
-        CategoricalSample('reinmax', tau=1.2, dim=-1, sample_in_eval=False)
+        CategoricalSample(ReinMax(tau=1.2), dim=-1, sample_in_eval=False)
 
     Args:
         estimator: a pathwise estimator, such as `GumbelRao(samples=10)`, or the name of one, such as
@@ -93,10 +93,10 @@ class CategoricalSample(nn.Module):
         return estimator.sample(logits, dim=self.dim, mask=mask, generator=generator)
 
     def extra_repr(self) -> str:
-        """The settings, as they are written in a call."""
-        settings = [f"{field}={value!r}" for field, value in self._estimator if field != "name"]
-        here = [f"dim={self.dim}", f"sample_in_eval={self.sample_in_eval}"]
-        return ", ".join([repr(self._estimator.name), *settings, *here])
+        """The settings, as they are written in a call; of the estimator those that are not its defaults."""
+        changed = self._estimator.model_dump(exclude_defaults=True)
+        estimator = f"{type(self._estimator).__name__}({', '.join(f'{name}={changed[name]!r}' for name in changed)})"
+        return f"{estimator}, dim={self.dim}, sample_in_eval={self.sample_in_eval}"
 
 
 def _pathwise(estimator: str | Estimator) -> Pathwise:

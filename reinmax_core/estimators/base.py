@@ -62,7 +62,10 @@ class Estimator(Value, ABC):
 
     @abstractmethod
     def draw(self, logits: Tensor, generator: Generator | None) -> Tensor:
-        """One-hot draws [..., n] for logits [..., n] of float32 or float64, classes on the last axis."""
+        """One-hot draws [..., n] for rows of logits [..., n], classes on the last axis.
+
+        In the dtype of the logits, or in that of `categorical.wide(logits)`, in which all is computed.
+        """
 
     @abstractmethod
     def expectation(
@@ -151,7 +154,7 @@ class DrawDetermined(Pathwise, ABC):
         """The one-hot form [..., n] of a given draw, with this estimator as its backward pass.
 
         Args:
-            logits: rows [..., n] of float32 or float64.
+            logits: rows [..., n].
             drawn: drawn classes [...], as `categorical.draw` gives them.
             probs: `categorical.probabilities(logits)`.
         """
@@ -200,7 +203,7 @@ class ScoreFunction(FromCosts, ABC):
         """`cost` of the draws, with a gradient from their values alone. See `Estimator.expectation`."""
         from reinmax_core import categorical, gradients
 
-        rows = categorical.rows(logits, dim, mask)
+        rows = categorical.wide(categorical.rows(logits, dim, mask))
         repeated = rows.expand(self.evaluations, *rows.shape) if self.evaluations > 1 else rows
         probs = categorical.probabilities(repeated)
         scored = gradients.scored(repeated, categorical.draw(probs, repeated.shape, generator), probs)
@@ -244,7 +247,7 @@ class Measured(FromCosts, ABC):
         """
         from reinmax_core import categorical, gradients
 
-        rows = categorical.rows(logits, dim, mask)
+        rows = categorical.wide(categorical.rows(logits, dim, mask))
         if self.binary_only and rows.shape[-1] != 2:
             raise ValueError(
                 f"{self.name!r} is an estimator for binary variables, that is for 2 classes, but axis {dim} of the "

@@ -66,7 +66,7 @@ class Exact(FromCosts):
 
         del generator
         # Repeated rows are written out: the gradient passes through the probabilities of each.
-        rows = categorical.rows(logits, dim, mask).contiguous()
+        rows = categorical.wide(categorical.rows(logits, dim, mask)).contiguous()
         probs = categorical.probabilities(rows)
         function = cost.each if isinstance(cost, Separable) else cost
 

@@ -49,6 +49,7 @@ class GappedStraightThrough(DrawDetermined):
     def through(self, logits: Tensor, drawn: Tensor, probs: Tensor) -> Tensor:
         from reinmax_core import categorical, gradients
 
+        logits = categorical.wide(logits)
         shifted = logits + self._shift(logits.detach(), drawn.long().unsqueeze(-1), probs.detach())
         soft = categorical.probabilities(shifted, self.tau)
         return gradients.straight_through(logits, drawn, soft, self.tau)

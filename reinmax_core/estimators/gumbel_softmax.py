@@ -46,6 +46,7 @@ class GumbelSoftmax(Pathwise):
     def draw(self, logits: Tensor, generator: Generator | None) -> Tensor:
         from reinmax_core import categorical, gradients
 
+        logits = categorical.wide(logits)
         perturbed = logits + categorical.gumbel(logits, generator)
         soft = categorical.probabilities(perturbed, self.tau)
         return gradients.straight_through(logits, categorical.largest(perturbed), soft, self.tau)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, final
+from typing import TYPE_CHECKING, Literal, Self, final
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from reinmax_core.estimators.base import DrawDetermined
 
@@ -26,6 +26,14 @@ class ReinMax(DrawDetermined):
     Settings:
         tau (float, default 1.0, at least 1, at most 1000): temperature of the shifted distribution in the
             first term; above 1 it trades bias for variance.
+        baseline ("expected" or "uniform", default "expected"): what the cost of a class is measured against,
+            the mean cost over draws or that over the classes. Both are exact for quadratic costs; "uniform"
+            weights rare draws by 1 / (n p_D) and varies more.
+        second_weight (float, default 0.5, at least -1, at most 2): weight w = 1 / (2 alpha) of the second stage
+            of the Runge-Kutta rule: 0.5 is Heun's, the only one of second order here, 0.75 Ralston's, 1 the
+            midpoint rule, 0 straight-through.
+        most_weight (float or None, default None, above 0): with the uniform baseline, the largest weight of
+            a draw; None for no limit.
 
     Example:
         >>> import torch
@@ -33,7 +41,7 @@ class ReinMax(DrawDetermined):
         >>> logits = torch.zeros(2, 4, requires_grad=True)  # two variables of four classes
         >>> z = ReinMax(tau=1.1).sample(logits, generator=torch.Generator().manual_seed(0))
         >>> z.tolist()
-        [[0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]]
+        [[0.0, 0.0, 0.0, 1.0], [0.0, 0.0, 1.0, 0.0]]
         >>> (z @ torch.arange(4.0)).square().sum().backward()  # logits.grad is the ReinMax gradient
 
     Source: Liu, Dong, Liu, Yu and Gao, "Bridging Discrete and Backpropagation: Straight-Through and
@@ -43,16 +51,38 @@ class ReinMax(DrawDetermined):
     name: Literal["reinmax"] = "reinmax"
     tau: float = Field(default=1.0, ge=1, le=1000)
     """Temperature of the shifted distribution in the first term; above 1 it trades bias for variance."""
+    baseline: Literal["expected", "uniform"] = "expected"
+    """What the cost of a class is measured against: the mean cost over draws, or that over the classes."""
+    second_weight: float = Field(default=0.5, ge=-1, le=2)
+    """Weight w of the second stage of the Runge-Kutta rule; w = 1 / (2 alpha)."""
+    most_weight: float | None = Field(default=None, gt=0)
+    """With the uniform baseline, the largest weight 1 / (n p_D) of a draw; null for no limit."""
+
+    @model_validator(mode="after")
+    def _is_one_variant(self) -> Self:
+        if self.baseline == "uniform" and self.second_weight != 0.5:
+            raise ValueError(
+                f"second_weight is {self.second_weight}, but the uniform baseline knows only Heun's rule; "
+                f"leave out second_weight, or choose the baseline 'expected'"
+            )
+        if self.baseline == "expected" and self.most_weight is not None:
+            raise ValueError(
+                f"most_weight is {self.most_weight}, but only the baseline 'uniform' weights its draws; "
+                f"leave it out, or choose that baseline"
+            )
+        return self
 
     def through(self, logits: Tensor, drawn: Tensor, probs: Tensor) -> Tensor:
         from reinmax_core import gradients
 
-        return gradients.reinmax(logits, drawn, probs, self.tau)
+        if self.baseline == "uniform":
+            return gradients.reinmax_from_the_mean(logits, drawn, probs, self.tau, self.most_weight)
+        return gradients.reinmax(logits, drawn, probs, self.tau, self.second_weight)
 
 
 def reinmax(
     logits: Tensor,
-    tau: float = 1.0,
+    tau: float | Tensor = 1.0,
     hard: bool = True,
     *,
     dim: int = -1,
@@ -66,7 +96,8 @@ def reinmax(
 
     Args:
         logits: unnormalised log-probabilities, any shape, classes on axis `dim`.
-        tau: the temperature, at least 1; no gradient passes to it.
+        tau: the temperature, at least 1; or one for each row, a tensor without a gradient that can be broadcast
+            to `logits` and has a single entry on axis `dim`.
         hard: as in the package, without effect: draws are one-hot.
         dim: the axis of the classes.
         mask: boolean, broadcastable to `logits`; classes where it is False are never drawn.
@@ -77,16 +108,15 @@ def reinmax(
         shape and dtype of `logits`.
 
     Raises:
-        ValueError: tau is below 1, or as for `Estimator.expectation`.
+        ValueError: tau is below 1 or has another shape, or as for `Estimator.expectation`.
     """
     from reinmax_core import categorical, gradients
 
     del hard
-    if not tau >= 1:
-        raise ValueError(f"ReinMax needs a temperature tau of at least 1, got {tau}; pass tau=1.0 for the least bias")
+    tau = categorical.row_temperatures(tau, logits, dim, least=1)
     # Repeated rows are written out, since each has probabilities with a gradient of its own.
     rows = categorical.rows(logits, dim, mask).contiguous()
     probs = categorical.probabilities(rows)
     drawn = categorical.draw(probs, rows.shape, generator)
-    draws = gradients.reinmax(rows, drawn, probs, float(tau))
+    draws = gradients.reinmax(rows, drawn, probs, tau)
     return categorical.unrowed(draws, rows, logits, dim), categorical.unrowed(probs, rows, logits, dim)

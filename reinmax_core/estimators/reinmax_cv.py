@@ -68,6 +68,7 @@ class ReinMaxCv(Pathwise):
 
         from reinmax_core import categorical, gradients, midpoint
 
+        logits = categorical.wide(logits)
         probs = categorical.probabilities(logits)
         logits = logits.to(probs.dtype)  # The parts' gradients are added up before they are rounded.
         drawn, soft = self._drawn(logits, probs, generator)

@@ -53,6 +53,7 @@ class ReinMaxRao(Pathwise):
 
         from reinmax_core import categorical, gradients, midpoint
 
+        logits = categorical.wide(logits)
         probs = categorical.probabilities(logits)
         logits = logits.to(probs.dtype)  # The parts' gradients are added up before they are rounded.
         drawn = categorical.draw(probs, logits.shape, generator)

@@ -31,7 +31,12 @@ class Polynomial(Task):
     c: Annotated[float, Field(ge=-100, le=100)] | Literal["linear"] = Field(
         default=0.45, description="The target of every variable, or 'linear' for c_l = (l - 0.5) / L, l = 1 to L."
     )
-    batch: int = Field(default=64, ge=1, le=10**6, description="Cost evaluations a step; an estimator that takes several at a time takes as many as fit.")
+    batch: int = Field(
+        default=64,
+        ge=1,
+        le=10**6,
+        description="Cost evaluations a step; an estimator that takes several at a time takes as many as fit.",
+    )
 
     default_steps: ClassVar[int] = 8000
     objective: ClassVar[str] = "expected_loss"
