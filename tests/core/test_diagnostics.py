@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from reinmax_core import categorical, diagnostics
+from reinmax_core import categorical, deviations
 from reinmax_core.diagnostics import Figure, Figures, Quality, compare, exact_gradient, quality
 from reinmax_core.estimators import (
     Estimator,
@@ -267,7 +267,7 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch, estimator: Estimator
     logits, cost = normal(5, 4, 2), network(4, 2)
     seen: list[int] = []
     exact, whole = exact_gradient(logits, cost), quality(StraightThrough(), logits, cost)
-    monkeypatch.setattr(diagnostics, "WORKING_SET", 200)
+    monkeypatch.setattr(deviations, "WORKING_SET", 200)
 
     def counted(draws: Tensor) -> Tensor:
         seen.append(draws.numel())
