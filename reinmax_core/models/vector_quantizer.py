@@ -36,11 +36,11 @@ class VectorQuantizer(nn.Module):
     gradient to x and to all the e_k through q. In evaluation mode the nearest code is chosen, the
     quantiser of a VQ-VAE, unless `sample_in_eval` is set.
 
-    A loss is what you want of the outputs plus, for instance, 0.01 times the mean `divergence`, the rate of
-    the variational bound under a uniform prior, which keeps codes from falling out of use. A small share
-    of the mean `distance` pulls inputs and codes towards each other, as commitment and codebook losses do
-    where the gradient is copied past the choice; here it is not needed, but steadies long runs. Both have
-    their ordinary, exact gradient.
+    A loss is what you want of the outputs plus, for instance, 0.001 times the mean `divergence` beside a mean
+    squared error of pixels: the rate of the variational bound under a uniform prior, which keeps codes from
+    falling out of use. A small share of the mean `distance` pulls inputs and codes towards each other, as
+    commitment and codebook losses do where the gradient is copied past the choice; here neither is needed
+    for learning. Both terms have their ordinary, exact gradient.
 
     With `ReinMax` and tau = 1 the gradient is unbiased for a squared error behind a linear decoder, and
     second-order accurate behind any other. A tau of the estimator shapes the gradient alone: codes are
@@ -53,7 +53,7 @@ class VectorQuantizer(nn.Module):
         >>> quantizer = VectorQuantizer(codes=64, width=16, dim=1)
         >>> features = torch.randn(8, 16, 7, 7, requires_grad=True)  # an encoder's, channels first
         >>> quantized = quantizer(features)
-        >>> loss = quantized.outputs.square().mean() + 0.01 * quantized.divergence.mean()
+        >>> loss = quantized.outputs.square().mean() + 0.001 * quantized.divergence.mean()
         >>> loss.backward()
         >>> quantized.outputs.shape, quantized.indices.shape, features.grad.shape
         (torch.Size([8, 16, 7, 7]), torch.Size([8, 7, 7]), torch.Size([8, 16, 7, 7]))

@@ -99,8 +99,8 @@ def test_what_is_no_estimator_is_refused_with_those_that_exist(wrong: object) ->
 
 def test_it_is_described_as_it_is_written() -> None:
     layer = CategoricalSample(GumbelRao(samples=7), dim=1)
-    assert repr(layer) == "CategoricalSample('gumbel_rao', tau=1.0, samples=7, dim=1, sample_in_eval=False)"
-    assert eval(repr(CategoricalSample())).estimator == ReinMax()  # noqa: S307
+    assert repr(layer) == "CategoricalSample(GumbelRao(samples=7), dim=1, sample_in_eval=False)"
+    assert eval(repr(layer)).estimator == layer.estimator  # noqa: S307
 
 
 def model(name: str = "reinmax") -> nn.Sequential:
