@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Generator, Tensor, nn
+from torch.nn.functional import logsigmoid
 
 from reinmax_core import categorical, gradients
 
@@ -40,44 +41,62 @@ NO_SECOND = (
 
 @dataclass(frozen=True, slots=True)
 class Perturbed:
-    """A draw with its noise, and with other noise that would have led to the same draw; constants all."""
+    """A draw with its noise, and with other noise that would have led to the same draw; constants all.
 
-    log_probs: Tensor
-    """log p, finite, [..., n]."""
+    Of two classes only differences count, so that m numbers describe a row: one for n = 2, else n.
+    """
 
     draws: Tensor
     """D, one-hot [..., n]."""
 
+    known: Tensor
+    """log p, or for two classes log p_0 - log p_1; finite, [..., m]."""
+
     points: Tensor
-    """z and z~, [2, ..., n]. For two classes only the differences of the two entries have a meaning."""
+    """z and z~, or for two classes z_0 - z_1 and z~_0 - z~_1; [2, ..., m]."""
 
     rates: Tensor
-    """d z~_j / d log p_j, [..., n]. That of z_j is 1."""
+    """The derivative of each number of z~ with respect to that of `known`, [..., m]. Those of z are 1."""
+
+    def relaxed(self, points: Tensor, inverse_temperature: Tensor | float) -> Tensor:
+        """softmax(z / temperature) [2, ..., n] at points [2, ..., m]."""
+        if self.draws.shape[-1] == 2:
+            difference = points.squeeze(-1) * inverse_temperature
+            return categorical.pair(difference, -difference).sigmoid()
+        # Differences from the largest entry stay finite, or become -inf, however small the temperature is.
+        return categorical.probabilities((points - points.detach().amax(-1, keepdim=True)) * inverse_temperature)
 
     def gradient(self, gaps: Tensor, slopes: Tensor) -> Tensor:
         """The estimate [..., n] from f(D) - c(z~), above the rows, and the derivatives of c at the points."""
-        probs = self.log_probs.exp()
-        # [f(D) - c(z~)] (D - p) + v - p sum(v)  with  v = d c(z)/d log p - d c(z~)/d log p
-        followed = slopes[0] - self.rates * slopes[1]
-        scores = categorical.above(gaps, probs) * (self.draws - probs)
-        return scores + followed - probs * followed.sum(-1, keepdim=True)
+        gaps, followed = categorical.above(gaps, self.draws), slopes[0] - self.rates * slopes[1]
+        if self.draws.shape[-1] == 2:
+            # (a, -a)  with  a = [f(D) - c(z~)] (D_0 - p_0) + v
+            first = (gaps * (self.draws[..., :1] - self.known.sigmoid()) + followed).squeeze(-1)
+            return categorical.pair(first, -first)
+        # [f(D) - c(z~)] (D - p) + v - p sum(v)
+        probs = self.known.exp()
+        return gaps * (self.draws - probs) + followed - probs * followed.sum(-1, keepdim=True)
 
 
 def perturbed(logits: Tensor, generator: Generator | None = None) -> Perturbed:
     """Draws for rows [..., n], with two kinds of noise; no gradient passes through any of it."""
-    log_probs = categorical.log_probabilities(categorical.distinct(logits.detach()))
-    log_probs = log_probs.clamp(min=-FAR).expand(logits.shape)
+    classes, by_class = logits.shape[-1], categorical.distinct(logits.detach())
+    if classes == 2:
+        odds = (by_class[..., 0] - by_class[..., 1]).clamp(-FAR, FAR).expand(logits.shape[:-1])
+        free = odds + _logistic(odds, generator)
+        drawn = (free < 0).to(odds.dtype)
+        given, rates = given_draw_of_two(odds, drawn, generator)
+        known, points, rates = odds.unsqueeze(-1), torch.stack((free, given)).unsqueeze(-1), rates.unsqueeze(-1)
+        return Perturbed(categorical.one_hot(drawn, 2, odds.dtype), known, points, rates)
+    log_probs = categorical.log_probabilities(by_class).clamp(min=-FAR).expand(logits.shape)
     free = log_probs + categorical.gumbel(logits, generator)
-    drawn = categorical.largest(free)
+    drawn = free.argmax(-1)
     given, rates = given_draw(log_probs, drawn, generator)
-    draws = categorical.one_hot(drawn, logits.shape[-1], logits.dtype)
-    return Perturbed(log_probs, draws, torch.stack((free, given)), rates)
+    return Perturbed(categorical.one_hot(drawn, classes, logits.dtype), log_probs, torch.stack((free, given)), rates)
 
 
 def given_draw(log_probs: Tensor, drawn: Tensor, generator: Generator | None = None) -> tuple[Tensor, Tensor]:
     """z~ given drawn classes [...], and the derivative of each entry with respect to its log p_j, both [..., n]."""
-    if log_probs.shape[-1] == 2:
-        return _given_draw_of_two(log_probs, drawn, generator)
     index = drawn.unsqueeze(-1)
     clocks = categorical.exponential(log_probs.shape, log_probs, generator)
     first = clocks.gather(-1, index)
@@ -86,13 +105,20 @@ def given_draw(log_probs: Tensor, drawn: Tensor, generator: Generator | None = N
     return (log_probs - total.log()).scatter(-1, index, -first.log()), (clocks / total).scatter(-1, index, 0)
 
 
-def _given_draw_of_two(log_probs: Tensor, drawn: Tensor, generator: Generator | None) -> tuple[Tensor, Tensor]:
-    """As `given_draw`, with 0 for class 1: the lead of d over the other class o is log(1 + E_o / (E_d p_o))."""
-    logistic = categorical.inner_uniform(drawn.shape, log_probs, generator).logit_()
-    odds = logistic - categorical.at_drawn(drawn, log_probs[..., 1], log_probs[..., 0])
-    lead = -(1 - 2 * drawn) * nn.functional.logsigmoid(-odds)
-    rate = odds.sigmoid()
-    return categorical.pair(lead, torch.zeros_like(lead)), categorical.pair(drawn * rate, (1 - drawn) * rate)
+def given_draw_of_two(odds: Tensor, drawn: Tensor, generator: Generator | None = None) -> tuple[Tensor, Tensor]:
+    """z~_0 - z~_1 given drawn classes, 0 or 1, and its derivative with respect to log p_0 - log p_1, all [...].
+
+    The lead of the drawn class d over the other class o is log(1 + E_o / (E_d p_o)), where log(E_o / E_d) is
+    a logistic number; log p_o follows the odds of d at the rate -p_d.
+    """
+    sign = 1 - 2 * drawn
+    toward = sign * odds
+    steep = _logistic(odds, generator) - logsigmoid(-toward)
+    return -sign * logsigmoid(-steep), toward.sigmoid() * steep.sigmoid()
+
+
+def _logistic(odds: Tensor, generator: Generator | None) -> Tensor:
+    return categorical.inner_uniform(odds.shape, odds, generator).logit_()
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,12 +162,12 @@ class ControlVariate:
 
     def _is_trained(self) -> bool:
         """Whether the gradient is to be differentiated with respect to the parts."""
-        parts = (self.inverse_temperature, self.scale, *(self.network.parameters() if self.network else ()))
+        parts = (self.inverse_temperature, self.scale, *(self.network.parameters() if self.network is not None else ()))
         return categorical.readable() and any(isinstance(part, Tensor) and part.requires_grad for part in parts)
 
     def _heights_and_slopes(self, cost: Callable[[Tensor], Tensor], noisy: Perturbed) -> tuple[Tensor, Tensor]:
         def height(points: Tensor) -> Tensor:
-            return self._height(cost, points, noisy.log_probs)
+            return self._height(cost, points, noisy)
 
         if not self._is_trained():
             heights, slopes = gradients.values_and_slopes(height, noisy.points)
@@ -151,9 +177,9 @@ class ControlVariate:
         (slopes,) = torch.autograd.grad(heights.sum(), points, create_graph=True)
         return heights, slopes
 
-    def _height(self, cost: Callable[[Tensor], Tensor], points: Tensor, log_probs: Tensor) -> Tensor:
-        """c at the points [2, ..., n]."""
-        costs = cost(_relaxed(points, self.inverse_temperature))
+    def _height(self, cost: Callable[[Tensor], Tensor], points: Tensor, noisy: Perturbed) -> Tensor:
+        """c at the points [2, ..., m]."""
+        costs = cost(noisy.relaxed(points, self.inverse_temperature))
         if categorical.readable() and not costs.requires_grad:
             raise ValueError(
                 "the estimator follows the derivative of the cost at relaxed draws, but the cost has none; "
@@ -162,7 +188,7 @@ class ControlVariate:
         height = self.scale * costs.to(points.dtype)
         if self.network is None:
             return height
-        seen = torch.cat((_seen(log_probs.expand_as(points)), _seen(points)), -1)
+        seen = torch.cat((noisy.known.expand_as(points), points), -1).clamp(-NETWORK_RANGE, NETWORK_RANGE)
         return height + _read(self.network, seen.flatten(height.ndim)).to(points.dtype)
 
 
@@ -178,19 +204,6 @@ def network(latents: int, classes: int) -> nn.Sequential:
     nn.init.zeros_(last.bias)
     first = nn.Linear(2 * latents * (1 if classes == 2 else classes), NETWORK_WIDTH)
     return nn.Sequential(first, nn.LeakyReLU(0.3), last)
-
-
-def _relaxed(points: Tensor, inverse_temperature: Tensor | float) -> Tensor:
-    """softmax(points / temperature)."""
-    # Differences from the largest entry stay finite, or become -inf, however small the temperature is.
-    return categorical.probabilities((points - points.detach().amax(-1, keepdim=True)) * inverse_temperature)
-
-
-def _seen(by_class: Tensor) -> Tensor:
-    """What a network reads of rows [..., n]: of two classes the difference, [..., 1]."""
-    if by_class.shape[-1] == 2:
-        by_class = by_class[..., :1] - by_class[..., 1:]
-    return by_class.clamp(-NETWORK_RANGE, NETWORK_RANGE)
 
 
 def _read(network: nn.Sequential, seen: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from scipy.stats import ks_2samp
+from scipy.stats import ks_2samp, kstest
 from torch import Tensor, nn
 
 from reinmax_core import categorical, relaxation
@@ -58,19 +58,28 @@ def gradient(estimator: Estimator, logits: Tensor, cost: Cost, seed: int = 0) ->
     return torch.autograd.grad(total, leaf)[0]
 
 
-def by_meaning(points: Tensor) -> Tensor:
-    """What counts of z [..., n]: for two classes only the difference."""
-    return points[..., :1] - points[..., 1:] if points.shape[-1] == 2 else points
+def difference(by_class: Tensor) -> Tensor:
+    """What counts of rows [..., n]: for two classes only the difference, [..., 1]."""
+    return by_class[..., :1] - by_class[..., 1:] if by_class.shape[-1] == 2 else by_class
+
+
+def given_draw(log_probs: Tensor, drawn: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """z~ and its rates, both [..., n], or [..., 1] for two classes."""
+    if log_probs.shape[-1] == 2:
+        odds = difference(log_probs).squeeze(-1)
+        given, rates = relaxation.given_draw_of_two(odds, drawn.to(odds.dtype), generator)
+        return given.unsqueeze(-1), rates.unsqueeze(-1)
+    return relaxation.given_draw(log_probs, drawn, generator)
 
 
 @pytest.mark.parametrize("classes", [2, 4])
 def test_other_noise_has_the_law_of_the_noise_given_the_draw(classes: int) -> None:
     noisy = relaxation.perturbed(normal(classes).expand(60_000, classes), seeded())
     drawn = noisy.draws.argmax(-1)
-    assert torch.equal(noisy.points.argmax(-1), drawn.expand(2, -1))
+    assert torch.equal((noisy.points < 0).squeeze(-1) if classes == 2 else noisy.points.argmax(-1), drawn.expand(2, -1))
     for number in range(classes):
         here = drawn == number
-        free, given = by_meaning(noisy.points)[:, here]
+        free, given = noisy.points[:, here]
         for one, other in zip(free.T, given.T, strict=True):
             assert ks_2samp(one, other).pvalue > 1e-4
         products = [(z.unsqueeze(-1) * z.unsqueeze(-2)).flatten(1) for z in (free, given)]
@@ -80,28 +89,26 @@ def test_other_noise_has_the_law_of_the_noise_given_the_draw(classes: int) -> No
 
 def test_noise_is_that_of_gumbel_numbers() -> None:
     """Of the largest perturbed log-probability the law is known: a Gumbel number's, whatever was drawn."""
-    free, given = relaxation.perturbed(normal(4).expand(60_000, 4), seeded()).points.amax(-1)
-    for largest in (free, given):
-        uniform = (-(-largest).exp()).exp()
-        assert ks_2samp(uniform, torch.rand(10**6, generator=seeded(1))).pvalue > 1e-4
+    many = relaxation.perturbed(normal(4).expand(60_000, 4), seeded()).points.amax(-1)
+    two = relaxation.perturbed(normal(2).expand(60_000, 2), seeded()).points.squeeze(-1)
+    log_odds = difference(normal(2))
+    for uniform in (*(-(-many).exp()).exp(), *(two - log_odds).sigmoid()):
+        assert kstest(uniform, "uniform").pvalue > 1e-4
 
 
 @pytest.mark.parametrize("classes", [1, 2, 5])
 def test_rates_are_those_of_finite_differences(classes: int) -> None:
     theta, drawn = normal(classes), torch.arange(classes)
-    drawn = drawn.double() if classes == 2 else drawn
 
-    def given(at: Tensor) -> Tensor:
-        log_probs = at.log_softmax(-1).expand(classes, classes)
-        return by_meaning(relaxation.given_draw(log_probs, drawn, seeded())[0])
+    def given(at: Tensor) -> tuple[Tensor, Tensor]:
+        return given_draw(at.log_softmax(-1).expand(classes, classes), drawn, seeded())
 
-    _, rates = relaxation.given_draw(theta.log_softmax(-1).expand(classes, classes), drawn, seeded())
+    _, rates = given(theta)
     assert ((rates >= 0) & (rates <= 1)).all()
     for number, direction in enumerate(torch.eye(classes, dtype=torch.float64)):
-        found = (given(theta + 1e-6 * direction) - given(theta - 1e-6 * direction)) / 2e-6
+        found = (given(theta + 1e-6 * direction)[0] - given(theta - 1e-6 * direction)[0]) / 2e-6
         # d log p_j / d theta_k = [j = k] - p_k
-        wanted = by_meaning(rates * (direction - theta.softmax(-1)[number]))
-        assert torch.allclose(found, wanted, atol=1e-8)
+        assert torch.allclose(found, rates * difference(direction - theta.softmax(-1)[number]), atol=1e-8)
 
 
 @pytest.mark.parametrize("classes", [2, 4])
@@ -109,17 +116,17 @@ def test_gradients_are_those_of_the_formula_by_automatic_differentiation(estimat
     """c(z) and c(z~) followed through noise, draw and softmax all the way to the logits."""
     parts, cost, theta = trained(estimator, 3, classes), sine(3, classes), normal(6, 3, classes).requires_grad_()
     generator, log_probs = seeded(), theta.log_softmax(-1)
-    free = log_probs + categorical.gumbel(theta, generator)
-    drawn = categorical.largest(free)
-    given, _ = relaxation.given_draw(log_probs, drawn, generator)
-    draws = categorical.one_hot(drawn, classes, theta.dtype)
+    perturbed = log_probs + categorical.gumbel(theta, generator)
+    draws = nn.functional.one_hot(perturbed.argmax(-1), classes).double()
+    free, (given, _) = difference(perturbed), given_draw(log_probs, perturbed.argmax(-1), generator)
 
     def variate(z: Tensor) -> Tensor:
         surrogate: Any = parts["surrogate"] if estimator.name == "relax" else parts
-        height = surrogate["scale"] * cost((z / surrogate["log_temperature"].exp()).softmax(-1))
+        both = torch.cat((z, torch.zeros_like(z)), -1) if classes == 2 else z
+        height = surrogate["scale"] * cost((both / surrogate["log_temperature"].exp()).softmax(-1))
         if estimator.name == "rebar":
             return height
-        read = torch.cat((by_meaning(log_probs.detach()), by_meaning(z)), -1).flatten(1)
+        read = torch.cat((difference(log_probs.detach()), z), -1).flatten(1)
         return height + parts["network"](read).squeeze(-1)
 
     scores = (cost(draws) - variate(given)).detach() * (draws * log_probs).sum((-1, -2))
