@@ -1,6 +1,7 @@
-"""How an estimator's gradient deviates from the exact one: sums over all draws, or over some that are made.
+"""Mean and variance of an estimator's gradient: sums over all draws, or over some that are made.
 
-Sums are kept in double precision, and of deviations, so that a small bias is not a difference of large numbers.
+Sums are kept in double precision, and of deviations from one estimate: an entry that is the same in all of
+them has no variance, and a mean of nothing but zeros is 0, not a rounding error that others are divided by.
 """
 
 from __future__ import annotations
@@ -68,11 +69,13 @@ class Problem:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sums:
-    """Sums of an estimator's deviations from the exact gradient and of their squares, [parts, *logits].
+    """Sums of an estimator's deviations from one of its estimates, and of their squares, [parts, *logits].
 
     For an enumeration, one part of sums that are weighted by probabilities, and infinite `counts`.
     """
 
+    origin: Tensor
+    """The estimate from which the others deviate."""
     first: Tensor
     """Of deviations."""
     second: Tensor
@@ -81,34 +84,41 @@ class Sums:
     """Estimates in each part, [parts]."""
 
     @classmethod
-    def of_no_deviation(cls, exact: Tensor) -> Sums:
-        """Those of the exact gradient itself."""
-        nothing = torch.zeros_like(exact).unsqueeze(0)
-        return cls(nothing, nothing, torch.tensor([math.inf]))
+    def of_constant(cls, gradient: Tensor) -> Sums:
+        """Those of an estimator that always gives the same."""
+        nothing = torch.zeros_like(gradient).unsqueeze(0)
+        return cls(gradient, nothing, nothing, torch.tensor([math.inf]))
 
     def whole(self) -> tuple[Tensor, Tensor]:
-        """Bias and variance of each entry."""
-        return _moments(self.first.sum(0), self.second.sum(0), self.counts.sum())
+        """Mean and variance of each entry."""
+        return self._moments(self.first.sum(0), self.second.sum(0), self.counts.sum())
 
     def without_each(self) -> tuple[Tensor, Tensor, Tensor]:
         """The same, [parts, *logits], without each part; and how many estimates are left, [parts]."""
         counts = self.counts.sum() - self.counts
-        left = counts.view(-1, *[1] * (self.first.ndim - 1))
-        return *_moments(self.first.sum(0) - self.first, self.second.sum(0) - self.second, left), counts
+        left = counts.view(-1, *[1] * self.origin.ndim)
+        return *self._moments(self.first.sum(0) - self.first, self.second.sum(0) - self.second, left), counts
+
+    def _moments(self, first: Tensor, second: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
+        if bool(count.isinf().all()):
+            return self.origin + first, (second - first.square()).clamp(min=0)
+        return self.origin + first / count, ((second - first.square() / count) / (count - 1)).clamp(min=0)
 
 
 @torch.enable_grad()
 def enumerated(estimator: DrawDetermined, problem: Problem) -> Sums:
     """Sums over all joint states of the latents beneath a term."""
-    first, second = torch.zeros_like(problem.exact), torch.zeros_like(problem.exact)
+    likeliest = categorical.largest(categorical.rows(problem.logits)).cpu().long().unsqueeze(0)
+    origin = _gradient_through(estimator, problem, likeliest)[0]
+    first, second = torch.zeros_like(origin), torch.zeros_like(origin)
     for states in _parts(problem.states, WORKING_SET // max(1, problem.logits.numel())):
         drawn = _classes(states, problem)
         weights = _chances(drawn, problem)
         # A state that cannot be may have an infinite gradient, and 0 times that must be 0.
-        deviations = torch.where(weights > 0, _gradient_through(estimator, problem, drawn) - problem.exact, 0)
+        deviations = torch.where(weights > 0, _gradient_through(estimator, problem, drawn) - origin, 0)
         first += (weights * deviations).sum(0)
         second += (weights * deviations.square()).sum(0)
-    return Sums(first.unsqueeze(0), second.unsqueeze(0), torch.tensor([math.inf]))
+    return Sums(origin, first.unsqueeze(0), second.unsqueeze(0), torch.tensor([math.inf]))
 
 
 @torch.enable_grad()
@@ -116,25 +126,20 @@ def sampled(estimator: Estimator, problem: Problem, draws: int, generator: Gener
     """Sums over independent estimates, in parts of as many each, or nearly so."""
     parts, largest = min(PARTS, draws), WORKING_SET // max(1, problem.logits.numel() * estimator.evaluations)
     counts = [draws // parts + (part < draws % parts) for part in range(parts)]
-    first, second = (torch.zeros(parts, *problem.exact.shape, dtype=torch.float64) for _ in range(2))
+    origin = _estimates(estimator, problem, 1, generator)[:, 0]
+    first, second = (torch.zeros(parts, *origin.shape, dtype=torch.float64) for _ in range(2))
     for part, count in enumerate(counts):
         for some in _parts(count, largest):
-            deviations = _estimates(estimator, problem, len(some), generator) - problem.exact.unsqueeze(1)
+            deviations = _estimates(estimator, problem, len(some), generator) - origin.unsqueeze(1)
             first[part] += deviations.sum(1)
             second[part] += deviations.square().sum(1)
-    return Sums(first, second, torch.tensor(counts, dtype=torch.float64))
+    return Sums(origin, first, second, torch.tensor(counts, dtype=torch.float64))
 
 
 def gradient(values: Tensor, leaf: Tensor) -> Tensor:
     """The derivative of the sum of the values with respect to the leaf, in double precision on the CPU."""
     (slope,) = torch.autograd.grad(values.sum(), leaf, materialize_grads=True)
     return slope.cpu().double()
-
-
-def _moments(first: Tensor, second: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
-    if bool(count.isinf().all()):
-        return first, (second - first.square()).clamp(min=0)
-    return first / count, ((second - first.square() / count) / (count - 1)).clamp(min=0)
 
 
 def _gradient_through(estimator: DrawDetermined, problem: Problem, drawn: Tensor) -> Tensor:

@@ -125,7 +125,7 @@ def quality(
         )
     problem = Problem.of(logits, cost, exact)
     if isinstance(estimator, Exact):
-        return _quality(estimator, problem, "enumerated", problem.states, Sums.of_no_deviation(problem.exact))
+        return _quality(estimator, problem, "enumerated", problem.states, Sums.of_constant(problem.exact))
     if isinstance(estimator, DrawDetermined) and problem.states <= max_states:
         return _quality(estimator, problem, "enumerated", problem.states, deviations.enumerated(estimator, problem))
     return _quality(estimator, problem, "sampled", draws, deviations.sampled(estimator, problem, draws, generator))
@@ -170,7 +170,7 @@ def exact_gradient(logits: Tensor, cost: Cost, *, max_states: int = 16384) -> Te
 def _quality(
     estimator: Estimator, problem: Problem, how: Literal["enumerated", "sampled"], count: int, sums: Sums
 ) -> Quality:
-    bias, variance = sums.whole()
+    mean, variance = sums.whole()
     return Quality(
         estimator=estimator,
         how=how,
@@ -178,7 +178,7 @@ def _quality(
         whole=_figures(sums, problem.exact.reshape(1, -1)),
         rows=_figures(sums, problem.exact.reshape(math.prod(problem.values), -1)),
         exact=problem.exact.reshape(problem.shape),
-        mean=(problem.exact + bias).reshape(problem.shape),
+        mean=mean.reshape(problem.shape),
         std=variance.sqrt().reshape(problem.shape),
     )
 
@@ -194,11 +194,11 @@ def _figures(sums: Sums, exact: Tensor) -> Figures:
     return Figures(*figures)
 
 
-def _statistics(bias: Tensor, variance: Tensor, count: Tensor, exact: Tensor) -> Tensor:
+def _statistics(mean: Tensor, variance: Tensor, count: Tensor, exact: Tensor) -> Tensor:
     """The five figures, [..., 5], the second of them squared, from moments [..., *logits] and counts [...]."""
-    bias, variance = (moment.reshape(*count.shape, *exact.shape) for moment in (bias, variance))
-    mean, spread = exact + bias, variance.sum(-1)
-    bias_norm, mean_norm, exact_norm = (vector.norm(dim=-1) for vector in (bias, mean, exact))
+    mean, variance = (moment.reshape(*count.shape, *exact.shape) for moment in (mean, variance))
+    bias_norm, mean_norm, exact_norm = (vector.norm(dim=-1) for vector in (mean - exact, mean, exact))
+    spread = variance.sum(-1)
     ratios = (
         bias_norm / exact_norm,
         (bias_norm.square() - spread / count.unsqueeze(-1)) / exact_norm.square(),
