@@ -7,8 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self, final
 
-from pydantic import PrivateAttr
-
 from reinmax_core.value import Value
 
 if TYPE_CHECKING:
@@ -214,7 +212,8 @@ class ScoreFunction(FromCosts, ABC):
 class Measured(FromCosts, ABC):
     """An estimator that works its gradient out from costs while they are evaluated, and hands it on as it is."""
 
-    _parts: Any = PrivateAttr(default=None)
+    # No private attribute of pydantic, which torch.compile cannot read.
+    _parts: ClassVar[Any] = None
 
     @abstractmethod
     def measure(self, logits: Tensor, cost: Cost, generator: Generator | None) -> tuple[Tensor, Tensor]:
@@ -288,5 +287,5 @@ class Learned(Measured, ABC):
     def using(self, parts: nn.Module) -> Self:
         """This estimator with these parts, which stay the caller's."""
         bound = self.model_copy()
-        bound._parts = parts
+        object.__setattr__(bound, "_parts", parts)
         return bound
