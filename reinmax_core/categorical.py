@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 from torch import Generator, Tensor
+from torch.autograd import Function
 
 FEW_CLASSES = 32
 """Up to so many classes, a CPU is faster at a softmax over the first axis than over the last one."""
@@ -88,20 +90,38 @@ def probabilities(by_class: Tensor, tau: float | Tensor = 1.0) -> Tensor:
     A tau for each row is a tensor that can be broadcast to the logits and has a single entry on the last axis.
     """
     by_class = wide(distinct(by_class))
-    classes = by_class.shape[-1]
-    if classes == 2:
-        difference = by_class[..., 0] - by_class[..., 1]
-        if not is_one(tau):
-            difference = difference / (tau.squeeze(-1) if isinstance(tau, Tensor) and tau.ndim else tau)
-        return pair(difference, -difference).sigmoid()
     if isinstance(tau, Tensor) or tau < 1:
         # Differences from the largest logit stay finite or go to -inf, however small tau is.
         by_class = by_class - by_class.detach().amax(-1, keepdim=True)
     if not is_one(tau):
         by_class = by_class / tau
-    if classes <= FEW_CLASSES and by_class.device.type == "cpu":
-        return by_class.movedim(-1, 0).softmax(0).movedim(0, -1).contiguous()
+    if by_class.shape[-1] == 2 or (by_class.shape[-1] <= FEW_CLASSES and by_class.device.type == "cpu"):
+        return cast(Tensor, _SoftmaxOfFew.apply(by_class))  # type: ignore[no-untyped-call]
     return by_class.softmax(-1)
+
+
+class _SoftmaxOfFew(Function):
+    """A softmax taken over the first axis, of which the result alone is kept, in the layout of the rows."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(by_class: Tensor) -> Tensor:
+        if by_class.shape[-1] == 2:
+            difference = by_class[..., 0] - by_class[..., 1]
+            return pair(difference, -difference).sigmoid()
+        return by_class.movedim(-1, 0).softmax(0).movedim(0, -1).contiguous()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        # Mostly nothing arrives, as operators of `gradients` only have derivatives with respect to probabilities
+        # where they are differentiated twice.
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(output)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor | None) -> Tensor | None:
+        return None if g is None else jacobian_product(ctx.saved_tensors[0], g)
 
 
 def row_temperatures(tau: float | Tensor, logits: Tensor, dim: int, least: float) -> float | Tensor:
@@ -128,8 +148,7 @@ def row_temperatures(tau: float | Tensor, logits: Tensor, dim: int, least: float
 def _at_least(tau: float, least: float) -> float:
     if not tau >= least:
         raise ValueError(
-            f"ReinMax needs a temperature (tau) of at least {least}, got {tau}; "
-            f"pass tau=1.0, which has the least bias"
+            f"ReinMax needs a temperature (tau) of at least {least}, got {tau}; pass tau=1.0, which has the least bias"
         )
     return tau
 
@@ -173,12 +192,14 @@ def _second_of_two(probs: Tensor, shape: Sequence[int], generator: Generator | N
 
 def _located(weights: Tensor, shape: Sequence[int], generator: Generator | None) -> Tensor:
     """The class [..., 1] drawn in proportion to weights broadcastable to `shape` [..., n]."""
-    cumulative = weights.cumsum(-1, dtype=torch.float64)
+    cumulative = weights.to(torch.float64, copy=True)
+    cumulative = cumulative.cumsum_(-1) if readable() else cumulative.cumsum(-1)
     # The total is lowered by a rounding, so that the threshold is below it and the last class one with a weight.
     total = cumulative[..., -1:] * (1 - torch.finfo(torch.float64).eps)
     threshold = uniform((*shape[:-1], 1), cumulative, generator) * total
     # Counting costs a CPU less than a search, whose every comparison it mispredicts.
-    return (cumulative <= threshold).sum(-1, keepdim=True).clamp(max=shape[-1] - 1)
+    passed = (cumulative <= threshold).sum(-1, keepdim=True, dtype=torch.int32)
+    return passed.clamp(max=shape[-1] - 1).long()
 
 
 def _located_in_block(probs: Tensor, shape: Sequence[int], generator: Generator | None) -> Tensor:
@@ -244,7 +265,7 @@ def subtract_at(target: Tensor, drawn: Tensor, amount: Tensor) -> Tensor:
     return put(target, -1, drawn, target.gather(-1, drawn) - amount)
 
 
-def times(product: Tensor, factor: Tensor) -> Tensor:
+def times(product: Tensor, factor: Tensor | float) -> Tensor:
     """`product`, which nothing else may use, times `factor`."""
     return product.mul_(factor) if _may_overwrite() else product * factor
 
@@ -361,6 +382,12 @@ def jacobian_product(probs: Tensor, vectors: Tensor) -> Tensor:
     """J(p) v = p * (v - p . v), the derivative of a softmax at probabilities p times v, [..., n]."""
     weighted = probs * (vectors - vectors[..., :1])
     return weighted - probs * weighted.sum(-1, keepdim=True)
+
+
+def matrix_product(first: Tensor, second: Tensor) -> Tensor:
+    """`first @ second` in their own type, also where autocast would have products in half precision."""
+    with torch.autocast(first.device.type, enabled=False):
+        return first @ second
 
 
 def _check_form(logits: Tensor, dim: int) -> None:

@@ -35,7 +35,7 @@ def straight_through(logits: Tensor, drawn: Tensor, soft: Tensor, tau: float | T
     if isinstance(tau, Tensor):
         return straight_through(logits / tau, drawn, soft, 1)
     if logits.shape[-1] == 2:
-        return _apply(_TwoClasses, logits, drawn, soft[..., 0] * soft[..., 1] / tau)
+        return _apply(_StraightThroughTwoClasses, logits, drawn, soft, tau)
     return _apply(_StraightThrough, logits, drawn, soft, tau)
 
 
@@ -54,7 +54,7 @@ def reinmax(logits: Tensor, drawn: Tensor, probs: Tensor, tau: float | Tensor, s
     """
     tempered = probs if categorical.is_one(tau) else categorical.probabilities(logits, tau)
     if logits.shape[-1] == 2:
-        return _apply(_TwoClasses, logits, drawn, _reinmax_slope(drawn, probs, tempered, second_weight))
+        return _apply(_ReinMaxTwoClasses, logits, drawn, probs, tempered, second_weight)
     if tempered is probs and second_weight == 0.5:
         return _apply(_ReinMax, logits, drawn, probs)
     return _apply(_TemperedReinMax, logits, drawn, probs, tempered, second_weight)
@@ -202,12 +202,11 @@ def _apply(function: type[Function], *arguments: Tensor | float | str | tuple[in
     return cast(Tensor, function.apply(*arguments))  # type: ignore[no-untyped-call]
 
 
-def _reinmax_slope(drawn: Tensor, probs: Tensor, tempered: Tensor, weight: float) -> Tensor:
-    # q_0 q_1 + w (q_other^2 - p_0 p_1), which for tau = 1 and w = 1/2 is p_other / 2.
-    if tempered is probs and weight == 0.5:
-        return categorical.at_drawn(drawn, probs[..., 1] / 2, probs[..., 0] / 2)
-    (p_0, p_1), (q_0, q_1) = probs.unbind(-1), tempered.unbind(-1)
-    return q_0 * q_1 + weight * (categorical.at_drawn(drawn, q_1, q_0).square() - p_0 * p_1)
+def _along(slope: Tensor, g: Tensor) -> Tensor:
+    """slope (g_0 - g_1) (1, -1), as all operators of two classes are: symmetric, and constants give 0."""
+    g_0, g_1 = categorical.wide(g).unbind(-1)
+    difference = categorical.times(g_0 - g_1, slope)
+    return categorical.pair(difference, -difference).to(g.dtype)
 
 
 class _Draw(Function):
@@ -224,7 +223,7 @@ class _Draw(Function):
 
 
 class _TwoClasses(_Draw):
-    """Any operator of two classes: it is symmetric and constants give 0, so it has a single coefficient."""
+    """Any operator of two classes, by its coefficient."""
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -233,10 +232,39 @@ class _TwoClasses(_Draw):
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         (slope,) = ctx.saved_tensors
-        # slope (g_0 - g_1) (1, -1)
-        g_0, g_1 = categorical.wide(g).unbind(-1)
-        difference = slope * (g_0 - g_1)
-        return categorical.pair(difference, -difference).to(g.dtype), None, None
+        return _along(slope, g), None, None
+
+
+class _StraightThroughTwoClasses(_Draw):
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[2])
+        ctx.tau = inputs[3]
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        (soft,) = ctx.saved_tensors
+        return _along(soft[..., 0] * soft[..., 1] / ctx.tau, g), None, None, None
+
+
+class _ReinMaxTwoClasses(_Draw):
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.is_plain = inputs[3] is inputs[2] and inputs[4] == 0.5
+        ctx.save_for_backward(*inputs[1 : 3 if ctx.is_plain else 4])
+        ctx.weight = inputs[4]
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        drawn, probs, *tempered = ctx.saved_tensors
+        # q_0 q_1 + w (q_other^2 - p_0 p_1), which for tau = 1 and w = 1/2 is p_other / 2
+        p_0, p_1 = probs.unbind(-1)
+        if ctx.is_plain:
+            slope = categorical.times(categorical.at_drawn(drawn, p_1, p_0), 0.5)
+        else:
+            q_0, q_1 = tempered[0].unbind(-1)
+            slope = q_0 * q_1 + ctx.weight * (categorical.at_drawn(drawn, q_1, q_0).square() - p_0 * p_1)
+        return _along(slope, g), None, None, None, None
 
 
 class _StraightThrough(_Draw):
@@ -263,7 +291,7 @@ class _ReinMax(_Draw):
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         drawn, probs = ctx.saved_tensors
         # a = p * (g - g_d) / 2, which is 0 at d;  a - e_d sum(a)
-        half = torch.add(categorical.wide(g.gather(-1, drawn)) / -2, g, alpha=0.5)
+        half = torch.add(categorical.wide(g.gather(-1, drawn)) * -0.5, g, alpha=0.5)
         half = categorical.times(half, probs)
         return categorical.put(half, -1, drawn, -half.sum(-1, keepdim=True)).to(g.dtype), None, None
 
@@ -317,9 +345,11 @@ class _Averaged(_Draw):
         shifted = (g - categorical.wide(g[..., :1])).unsqueeze(-1)
         columns = torch.cat((torch.ones_like(shifted), shifted), -1)
         if moments.shape[-1] == g.shape[-1]:
-            mean, product = (moments @ columns).unbind(-1)
+            sums = categorical.matrix_product(moments, columns)
         else:
-            mean, product = (moments @ (moments.mT @ columns) / moments.shape[-1]).unbind(-1)
+            each = categorical.matrix_product(moments.mT, columns)
+            sums = categorical.matrix_product(moments, each) / moments.shape[-1]
+        mean, product = sums.unbind(-1)
         return ((mean * shifted.squeeze(-1) - product) / ctx.tau).to(g.dtype), None, None, None
 
 
