@@ -179,6 +179,12 @@ def _reason(missing: tuple[DataFile, ...], source: DataSource) -> str:
     megabytes = sum(file.bytes for file in missing) / 1e6
     return (
         f"{', '.join(file.name for file in missing)} ({megabytes:.2f} MB) should be in {source.directory} or in a "
-        f"mirror folder, but are missing or incomplete; they are downloaded when a job first needs them, or set "
-        f"REINMAX_DATA_MIRROR to a folder or an address that has them"
+        f"mirror folder, but are missing or incomplete; {_remedy(missing)}"
     )
+
+
+def _remedy(missing: tuple[DataFile, ...]) -> str:
+    mirror = "set REINMAX_DATA_MIRROR to a folder or an address that has them"
+    if all(file.urls for file in missing):
+        return f"they are downloaded when a job first needs them, or {mirror}"
+    return f"no address publishes them in this form, so {mirror}"
