@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import torch
 from torch import Generator, Tensor
 
 from reinmax_core import categorical
@@ -45,7 +46,7 @@ def moments(probs: Tensor, drawn: Tensor, tau: float, samples: int, generator: G
     total = probs.new_zeros(())
     for size in _chunks(samples, probs.numel()):
         soft = soft_samples(probs, drawn, tau, size, generator)
-        total = total + soft @ soft.mT
+        total = total + categorical.matrix_product(soft, soft.mT)
     return total / samples
 
 
@@ -76,7 +77,10 @@ def _products(other: Tensor, tau: float, samples: int, generator: Generator | No
 
 
 def _tempered(ratios: Tensor, tau: float) -> Tensor:
-    return ratios if tau == 1 else ratios.pow_(1 / tau)
+    if tau == 1:
+        return ratios
+    # Compiled code takes another tau as it comes in a tensor, but is compiled anew for each number in a power.
+    return ratios.pow_(ratios.new_ones(()) / tau if torch.compiler.is_compiling() else 1 / tau)
 
 
 def _chunks(samples: int, numbers_each: int) -> Iterator[int]:
