@@ -163,7 +163,7 @@ class GradientQuality(Task):
         with torch.no_grad():
             pixels = model.get_submodule("decoder")(states).cpu().double()
         # -log p(x|z) = sum over pixels of log(1 + exp a) - x a, where the decoder gives a
-        costs: Tensor = softplus(pixels).sum(-1) - images.cpu().double() @ pixels.T
+        costs: Tensor = softplus(pixels, threshold=40).sum(-1) - images.cpu().double() @ pixels.T
         return costs
 
 
