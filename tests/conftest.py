@@ -10,6 +10,8 @@ from worker.embedded_server import EmbeddedServer
 
 # Before torch is imported: threads that spin while they wait slow each other down where tests share the cores.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Before Triton is imported: its interpreter runs kernels where there is no GPU.
+os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
 @pytest.fixture(scope="session")
