@@ -172,8 +172,8 @@ def _published_optimizer(optimizer: object, published: Recommendation) -> object
     if not isinstance(optimizer, Mapping):
         return optimizer
     known: dict[str, object] = {"name": published.optimizer or name_of(Adam)}
-    if published.lr is not None and optimizer.get("name", published.optimizer) == published.optimizer:
-        known["lr"] = published.lr
+    if optimizer.get("name", published.optimizer) == published.optimizer:
+        known |= published.model_dump(exclude={"tau", "optimizer"}, exclude_none=True)
     return known | dict(optimizer)
 
 

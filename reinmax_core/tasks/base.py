@@ -23,6 +23,10 @@ class Recommendation(Value):
     """Name of the optimiser."""
     lr: float | None = None
     """Its learning rate."""
+    betas: tuple[float, float] | None = None
+    """Its decay of running means."""
+    weight_decay: float | None = None
+    """Its L2 penalty."""
 
 
 class Batches(Protocol):
