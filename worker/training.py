@@ -146,7 +146,7 @@ class Training:
                 time.sleep(INTERVAL_S)
 
     def _environment(self, spec: RunSpec) -> Environment:
-        digests = (data_set.digests() for data_set in spec.task.datasets())
+        digests = (data_set.digests(self._source) for data_set in spec.task.datasets())
         return Environment(
             versions=_versions(),
             device=f"{self._assignment.device} ({self._assignment.device_name})",

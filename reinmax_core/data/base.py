@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, ClassVar, final
 
 from pydantic import AfterValidator
 
-from reinmax_core.data.file import DataCorrupt, DataFile
+from reinmax_core.data.file import DataCorrupt, DataFile, sha256_of
 from reinmax_core.value import Value
 
 DEFAULT_DIRECTORY = Path("~/.local/share/reinmax")
@@ -50,27 +50,37 @@ class DataSource(Value):
     def holds(self, file: DataFile) -> bool:
         """Whether the copy that `fetch` would read lies on this machine in full size; its content is not read."""
         sizes = (_size(place) for place in self._local_places(file))
-        return next((size for size in sizes if size is not None), None) == file.bytes
+        size = next((size for size in sizes if size is not None), None)
+        if size is None:
+            return file.alternative is not None and self.holds(file.alternative)
+        return file.bytes in (None, size)
 
     def fetch(self, file: DataFile) -> Path:
         """The path of a verified copy, downloaded into the directory if this machine has none.
 
-        Processes that fetch the same file at once share one download.
+        A file's alternative takes its place if a folder has that one alone. Processes that fetch the same
+        file at once share one download.
 
         Raises:
             DataCorrupt: the copy in the directory is not the published file.
             DataUnavailable: no place has the file; the message says what was tried and what to do.
         """
-        own = self.directory / file.name
-        if _size(own) is not None:
-            return file.verify(own)
-        failures = [f"{own}: no such file"]
-        if path := self._in_mirror_folders(file, failures) or self._from_addresses(file, failures):
-            return path
+        return self.found(file)[1]
+
+    def found(self, file: DataFile) -> tuple[DataFile, Path]:
+        """The file that `fetch` reads, which may be an alternative, and the path of its verified copy."""
+        failures: list[str] = []
+        for candidate in _with_alternatives(file):
+            if path := self._in_folders(candidate, failures):
+                return candidate, path
+        for candidate in _with_alternatives(file):
+            if path := self._from_addresses(candidate, failures):
+                return candidate, path
+        size = f" ({file.bytes} bytes)" if file.bytes else ""
         raise DataUnavailable(
-            f"{file.name} ({file.bytes} bytes) is neither on this machine nor to be had; tried "
-            f"{_without_credentials('; '.join(failures))}. Put the file with sha256 {file.sha256} at {own}, or set "
-            f"REINMAX_DATA_MIRROR to a folder or an address that has {file.name}"
+            f"{file.name}{size} is neither on this machine nor to be had; tried "
+            f"{_without_credentials('; '.join(failures))}. Put the file with {file.checksum} at "
+            f"{self.directory / file.name}, or set REINMAX_DATA_MIRROR to a folder or an address that has {file.name}"
         )
 
     def _local_places(self, file: DataFile) -> tuple[Path, ...]:
@@ -81,7 +91,11 @@ class DataSource(Value):
         mirrors = (mirror for mirror in self.mirrors if "://" in mirror)
         return (*(f"{mirror.rstrip('/')}/{file.name}" for mirror in mirrors), *file.urls)
 
-    def _in_mirror_folders(self, file: DataFile, failures: list[str]) -> Path | None:
+    def _in_folders(self, file: DataFile, failures: list[str]) -> Path | None:
+        own = self.directory / file.name
+        if _size(own) is not None:
+            return file.verify(own)
+        failures.append(f"{own}: no such file")
         for copy in self._local_places(file)[1:]:
             try:
                 return file.verify(copy)
@@ -97,6 +111,12 @@ class DataSource(Value):
         except (OSError, ImportError) as error:
             failures.append(f"a download into {self.directory}: {error}")
             return None
+
+
+def _with_alternatives(file: DataFile) -> Iterator[DataFile]:
+    yield file
+    if file.alternative:
+        yield from _with_alternatives(file.alternative)
 
 
 def _without_credentials(text: str) -> str:
@@ -161,9 +181,13 @@ class DataSet(Value, ABC):
         """
 
     @final
-    def digests(self) -> dict[str, str]:
-        """The SHA-256 of each file that `load` reads, by name: part of what is needed to repeat a run."""
-        return {file.name: file.sha256 for file in self.files}
+    def digests(self, source: DataSource) -> dict[str, str]:
+        """The SHA-256 of each file that `load` reads, by name: part of what is needed to repeat a run.
+
+        Fetches files as `load` does, and raises as it does.
+        """
+        found = (source.found(file) for file in self.files)
+        return {file.name: sha256_of(path) for file, path in found}
 
     @final
     def availability(self, source: DataSource) -> Availability:
@@ -176,9 +200,10 @@ class DataSet(Value, ABC):
 
 
 def _reason(missing: tuple[DataFile, ...], source: DataSource) -> str:
-    megabytes = sum(file.bytes for file in missing) / 1e6
+    sizes = [file.bytes for file in missing if file.bytes]
+    size = f" ({sum(sizes) / 1e6:.2f} MB)" if sizes else ""
     return (
-        f"{', '.join(file.name for file in missing)} ({megabytes:.2f} MB) should be in {source.directory} or in a "
+        f"{', '.join(file.name for file in missing)}{size} should be in {source.directory} or in a "
         f"mirror folder, but are missing or incomplete; {_remedy(missing)}"
     )
 

@@ -75,13 +75,14 @@ class Download:
         partial = self.path.with_name(f".{self.path.name}.part")
         # A compressed file must arrive as published, not as a server's compression of it or undone by the client.
         as_published = {"Accept-Encoding": "identity"}
-        logger.info("downloading %s (%.2f MB) from %s", self.file.name, self.file.bytes / 1e6, address)
+        size = f" ({self.file.bytes / 1e6:.2f} MB)" if self.file.bytes else ""
+        logger.info("downloading %s%s from %s", self.file.name, size, address)
         try:
             with transfer_progress(self.file.name, self.file.bytes) as progress:
                 fetch = HTTPDownloader(progress, CHUNK_BYTES, timeout=TIMEOUTS_S, headers=as_published)
                 fetch(address, str(partial), None)
             if found := self.file.mismatch(partial):
-                raise DataCorrupt(f"sent {found}, expected {self.file.bytes} bytes and sha256 {self.file.sha256}")
+                raise DataCorrupt(f"sent {found}, expected {self.file.identity}")
             partial.replace(self.path)
         finally:
             partial.unlink(missing_ok=True)

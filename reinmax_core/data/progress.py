@@ -36,8 +36,8 @@ class TransferProgress:
 
 
 @contextmanager
-def transfer_progress(name: str, size: int) -> Iterator[TransferProgress]:
-    """Shows the transfer of the file `name` of `size` bytes on standard error, or in the log if that is no terminal."""
+def transfer_progress(name: str, size: int | None) -> Iterator[TransferProgress]:
+    """Shows on standard error, or in the log if that is no terminal, how far the file `name` has come."""
     if not sys.stderr.isatty():
         yield TransferProgress(LogLines(name, size))
         return
@@ -48,7 +48,7 @@ def transfer_progress(name: str, size: int) -> Iterator[TransferProgress]:
 class LogLines:
     """Writes a line when one is due, with what is received, the rate and the time left."""
 
-    def __init__(self, name: str, size: int, interval_s: float = LINE_INTERVAL_S) -> None:
+    def __init__(self, name: str, size: int | None, interval_s: float = LINE_INTERVAL_S) -> None:
         self._name = name
         self._size = size
         self._interval_s = interval_s
@@ -59,16 +59,19 @@ class LogLines:
         if now - self._last_line >= self._interval_s:
             self._last_line = now
             rate = received / (now - self._started)
+            if self._size is None:
+                logger.info("%s: %.2f MB, %.2f MB/s", self._name, received / 1e6, rate / 1e6)
+                return
             percent, left_s = 100 * received / self._size, (self._size - received) / rate
             logger.info("%s: %.0f %%, %.2f MB/s, %.0f s left", self._name, percent, rate / 1e6, left_s)
 
 
 @contextmanager
-def _terminal_bar(name: str, size: int) -> Iterator[Callable[[int], object]]:
+def _terminal_bar(name: str, size: int | None) -> Iterator[Callable[[int], object]]:
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
         task = bar.add_task(name, total=size)
-        yield lambda received: bar.update(task, completed=min(received, size))
+        yield lambda received: bar.update(task, completed=received if size is None else min(received, size))
