@@ -204,15 +204,24 @@ def _located(weights: Tensor, shape: Sequence[int], generator: Generator | None)
 
 def _located_in_block(probs: Tensor, shape: Sequence[int], generator: Generator | None) -> Tensor:
     """The class [...], from a block of neighbouring classes drawn first: nothing of the size of the rows is written."""
-    classes, width = shape[-1], 2 ** round(math.log2(shape[-1]) / 2)
-    blocks = _block_sums(probs, width)
-    first = width * _located(blocks, (*shape[:-1], blocks.shape[-1]), generator)
-    within = first + torch.arange(width, device=probs.device)
-    weights = probs.expand(*shape).gather(-1, within.clamp(max=classes - 1))
-    if classes % width:
-        weights = weights.masked_fill(within >= classes, 0)
-    located: Tensor = first + _located(weights, weights.shape, generator)
+    width = 2 ** round(math.log2(shape[-1]) / 2)
+    sums = _block_sums(probs, width)
+    block = _located(sums, (*shape[:-1], sums.shape[-1]), generator)
+    weights = _blocks(probs, block, width)
+    located: Tensor = block * width + _located(weights, weights.shape, generator)
     return located.squeeze(-1)
+
+
+def _blocks(probs: Tensor, block: Tensor, width: int) -> Tensor:
+    """The probabilities [..., width] in the blocks [..., 1], 0 where the last one has fewer."""
+    classes = probs.shape[-1]
+    if classes % width == 0 and readable():
+        whole = torch.arange(probs.numel() // classes, device=probs.device).view(*probs.shape[:-1], 1)
+        numbers = (whole * (classes // width) + block).flatten()
+        return probs.reshape(-1, width).index_select(0, numbers).view(*block.shape[:-1], width)
+    within = block * width + torch.arange(width, device=probs.device)
+    weights = probs.expand(*block.shape[:-1], classes).gather(-1, within.clamp(max=classes - 1))
+    return weights.masked_fill(within >= classes, 0)
 
 
 def _block_sums(probs: Tensor, width: int) -> Tensor:
@@ -386,6 +395,8 @@ def jacobian_product(probs: Tensor, vectors: Tensor) -> Tensor:
 
 def matrix_product(first: Tensor, second: Tensor) -> Tensor:
     """`first @ second` in their own type, also where autocast would have products in half precision."""
+    if not torch.amp.is_autocast_available(first.device.type):
+        return first @ second
     with torch.autocast(first.device.type, enabled=False):
         return first @ second
 

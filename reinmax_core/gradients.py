@@ -52,10 +52,11 @@ def reinmax(logits: Tensor, drawn: Tensor, probs: Tensor, tau: float | Tensor, s
         tau: the temperature; one for each row as for `categorical.probabilities`.
         second_weight: w.
     """
-    tempered = probs if categorical.is_one(tau) else categorical.probabilities(logits, tau)
+    # None where it is p: compilation refuses the same tensor twice.
+    tempered = None if categorical.is_one(tau) else categorical.probabilities(logits, tau)
     if logits.shape[-1] == 2:
         return _apply(_ReinMaxTwoClasses, logits, drawn, probs, tempered, second_weight)
-    if tempered is probs and second_weight == 0.5:
+    if tempered is None and second_weight == 0.5:
         return _apply(_ReinMax, logits, drawn, probs)
     return _apply(_TemperedReinMax, logits, drawn, probs, tempered, second_weight)
 
@@ -76,8 +77,8 @@ def reinmax_from_the_mean(
         most: the largest value of the weight 1 / (n q_d); None for no limit.
     """
     probs = probs.expand(logits.shape)
-    tempered = probs if categorical.is_one(tau) else categorical.probabilities(logits, tau).expand(logits.shape)
-    at_drawn = tempered.gather(-1, drawn.long().unsqueeze(-1))
+    tempered = None if categorical.is_one(tau) else categorical.probabilities(logits, tau).expand(logits.shape)
+    at_drawn = (probs if tempered is None else tempered).gather(-1, drawn.long().unsqueeze(-1))
     weight = 1 / ((probs > 0).sum(-1, keepdim=True) * at_drawn)
     return _apply(_FromTheMean, logits, drawn, probs, tempered, weight if most is None else weight.clamp(max=most))
 
@@ -198,7 +199,7 @@ def _pulled_slopes(cost: Callable[[Tensor], Tensor], draws: Tensor) -> tuple[Ten
     return values, pull(torch.ones_like(values))[0].detach()
 
 
-def _apply(function: type[Function], *arguments: Tensor | float | str | tuple[int, ...]) -> Tensor:
+def _apply(function: type[Function], *arguments: Tensor | float | str | tuple[int, ...] | None) -> Tensor:
     return cast(Tensor, function.apply(*arguments))  # type: ignore[no-untyped-call]
 
 
@@ -250,19 +251,18 @@ class _StraightThroughTwoClasses(_Draw):
 class _ReinMaxTwoClasses(_Draw):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.is_plain = inputs[3] is inputs[2] and inputs[4] == 0.5
-        ctx.save_for_backward(*inputs[1 : 3 if ctx.is_plain else 4])
+        ctx.save_for_backward(*inputs[1:4])
         ctx.weight = inputs[4]
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        drawn, probs, *tempered = ctx.saved_tensors
+        drawn, probs, tempered = ctx.saved_tensors
         # q_0 q_1 + w (q_other^2 - p_0 p_1), which for tau = 1 and w = 1/2 is p_other / 2
         p_0, p_1 = probs.unbind(-1)
-        if ctx.is_plain:
+        if tempered is None and ctx.weight == 0.5:
             slope = categorical.times(categorical.at_drawn(drawn, p_1, p_0), 0.5)
         else:
-            q_0, q_1 = tempered[0].unbind(-1)
+            q_0, q_1 = (p_0, p_1) if tempered is None else tempered.unbind(-1)
             slope = q_0 * q_1 + ctx.weight * (categorical.at_drawn(drawn, q_1, q_0).square() - p_0 * p_1)
         return _along(slope, g), None, None, None, None
 
@@ -305,6 +305,7 @@ class _TemperedReinMax(_Draw):
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         drawn, probs, tempered = ctx.saved_tensors
+        tempered = probs if tempered is None else tempered
         # With g' = g - g_d and s = q . g':  q (g' - (1 - w) s) - w p (g' - p . g') - w s e_d
         shifted = g - categorical.wide(g.gather(-1, drawn))
         second = probs * shifted
@@ -328,7 +329,7 @@ class _FromTheMean(_Draw):
         shifted = (g - categorical.wide(g.gather(-1, drawn))) / 2
         possible = probs > 0
         mean = torch.where(possible, shifted, 0).sum(-1, keepdim=True) / possible.sum(-1, keepdim=True)
-        product = mean * probs + weight * categorical.jacobian_product(tempered, shifted)
+        product = mean * probs + weight * categorical.jacobian_product(probs if tempered is None else tempered, shifted)
         return categorical.subtract_at(product, drawn, mean).to(g.dtype), None, None, None, None
 
 
