@@ -32,8 +32,8 @@ class ReinMax(DrawDetermined):
         second_weight (float, default 0.5, at least -1, at most 2): weight w = 1 / (2 alpha) of the second stage
             of the Runge-Kutta rule: 0.5 is Heun's, the only one of second order here, 0.75 Ralston's, 1 the
             midpoint rule, 0 straight-through.
-        most_weight (float or None, default None, above 0, at most 1e9): with the uniform baseline, the largest weight
-            of a draw; None for no limit.
+        most_weight (float or None, default None, above 0, at most 1000000000): with the uniform baseline, the
+            largest weight of a draw; None for no limit.
 
     Example:
         >>> import torch
@@ -55,7 +55,7 @@ class ReinMax(DrawDetermined):
     """What the cost of a class is measured against: the mean cost over draws, or that over the classes."""
     second_weight: float = Field(default=0.5, ge=-1, le=2)
     """Weight w of the second stage of the Runge-Kutta rule; w = 1 / (2 alpha)."""
-    most_weight: float | None = Field(default=None, gt=0, le=1e9)
+    most_weight: float | None = Field(default=None, gt=0, le=1_000_000)
     """With the uniform baseline, the largest weight 1 / (n p_D) of a draw; null for no limit."""
 
     @model_validator(mode="after")
