@@ -32,7 +32,7 @@ class ReinMax(DrawDetermined):
         second_weight (float, default 0.5, at least -1, at most 2): weight w = 1 / (2 alpha) of the second stage
             of the Runge-Kutta rule: 0.5 is Heun's, the only one of second order here, 0.75 Ralston's, 1 the
             midpoint rule, 0 straight-through.
-        most_weight (float or None, default None, above 0, at most 1000000000): with the uniform baseline, the
+        most_weight (float or None, default None, above 0, at most 1000000): with the uniform baseline, the
             largest weight of a draw; None for no limit.
 
     Example:
