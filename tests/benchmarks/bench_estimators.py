@@ -1,4 +1,4 @@
-"""One draw and its backward pass, in milliseconds, beside the package `reinmax` and torch's Gumbel-softmax.
+"""One draw and its backward pass beside the package `reinmax` and torch's Gumbel-softmax: speed and memory.
 
     python -m tests.benchmarks.bench_estimators [--rounds 15] [--threads 2]
 
@@ -11,7 +11,8 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from reinmax import reinmax as published_reinmax
@@ -19,28 +20,72 @@ from torch import Tensor
 
 from reinmax_core import reinmax
 from reinmax_core.estimators import GappedStraightThrough, GumbelRao, GumbelSoftmax, Pathwise, ReinMax, StraightThrough
+from tests.benchmarks import memory
+from tests.benchmarks.memory import Draws
 
-SHAPES = ((65536, 2), (3000, 10), (400, 8), (8192, 64), (4096, 1024))
-RAO_SHAPES = ((3000, 10), (400, 8))
-
-Draw = Callable[[Tensor], Tensor]
-
-
-def by_estimator(estimator: Pathwise) -> Draw:
-    return estimator.sample
+SHAPES = ((65536, 2), (3000, 10), (8192, 64), (4096, 1024), (64, 32000))
+SECONDS_A_TURN = 0.03
 
 
-def contestants() -> dict[str, Draw]:
-    return {
-        "package reinmax": lambda logits: published_reinmax(logits, 1.0)[0],
-        "F.gumbel_softmax": lambda logits: torch.nn.functional.gumbel_softmax(logits, hard=True),
-        "reinmax()": lambda logits: reinmax(logits, 1.0)[0],
-        "ReinMax": by_estimator(ReinMax()),
-        "ReinMax tau 1.3": by_estimator(ReinMax(tau=1.3)),
-        "StraightThrough": by_estimator(StraightThrough()),
-        "GumbelSoftmax": by_estimator(GumbelSoftmax()),
-        "GappedStraightThrough": by_estimator(GappedStraightThrough()),
-    }
+@dataclass(frozen=True)
+class Contest:
+    """A table: who is measured, against the first of them, and how many times faster the last must be by shape."""
+
+    title: str
+    draws: dict[str, Draws]
+    wanted: tuple[float, ...]
+    shapes: tuple[tuple[int, int], ...] = SHAPES
+    dtype: torch.dtype = torch.float32
+    into_both: bool = False
+    """Whether a gradient arrives at the probabilities too."""
+
+    def inputs(self, shape: tuple[int, int]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        upstream = tuple(torch.randn(shape, dtype=self.dtype) for _ in range(2 if self.into_both else 1))
+        return torch.randn(shape, dtype=self.dtype, requires_grad=True), upstream
+
+
+def by(estimator: Pathwise) -> Draws:
+    return lambda logits: (estimator.sample(logits),)
+
+
+def contests() -> Iterator[Contest]:
+    yield Contest(
+        "float32, tau 1",
+        {
+            "package `reinmax`": lambda logits: published_reinmax(logits, 1.0),
+            "`F.gumbel_softmax`": lambda logits: (torch.nn.functional.gumbel_softmax(logits, hard=True),),
+            "`StraightThrough`": by(StraightThrough()),
+            "`GumbelSoftmax`": by(GumbelSoftmax()),
+            "`GappedStraightThrough`": by(GappedStraightThrough()),
+            "`ReinMax`": by(ReinMax()),
+            "`reinmax()`": lambda logits: reinmax(logits, 1.0),
+        },
+        (10, 5, 10, 12, 12),
+    )
+    yield Contest(
+        "bfloat16, tau 1",
+        {
+            "package `reinmax`": lambda logits: published_reinmax(logits, 1.0),
+            "`reinmax()`": lambda logits: reinmax(logits, 1.0),
+        },
+        (3, 3.5, 10, 10, 10),
+        dtype=torch.bfloat16,
+    )
+    yield Contest(
+        "float32, tau 1.3, gradients into both outputs",
+        {
+            "package `reinmax`": lambda logits: published_reinmax(logits, 1.3),
+            "`reinmax()`": lambda logits: reinmax(logits, 1.3),
+        },
+        (2, 2, 4, 4, 4),
+        into_both=True,
+    )
+    yield Contest(
+        "Gumbel-Rao, K = 100, float32, tau 1",
+        {"straightforward": lambda logits: (straightforward_rao(logits),), "`GumbelRao`": by(GumbelRao())},
+        (4, 4),
+        shapes=((3000, 10), (400, 8)),
+    )
 
 
 def straightforward_rao(logits: Tensor, tau: float = 1.0, samples: int = 100) -> Tensor:
@@ -55,20 +100,23 @@ def straightforward_rao(logits: Tensor, tau: float = 1.0, samples: int = 100) ->
     return draws + (soft - soft.detach())
 
 
-def milliseconds(draw: Draw, logits: Tensor, upstream: Tensor, repeats: int) -> float:
+def milliseconds(draws: Draws, logits: Tensor, upstream: tuple[Tensor, ...], repeats: int) -> float:
     started = time.perf_counter()
     for _ in range(repeats):
-        torch.autograd.grad(draw(logits), logits, upstream)
+        torch.autograd.grad(draws(logits)[: len(upstream)], logits, upstream)
     return (time.perf_counter() - started) / repeats * 1e3
 
 
-def rounds_of(draws: dict[str, Draw], shape: tuple[int, int], rounds: int) -> dict[str, list[float]]:
-    logits, upstream = torch.randn(shape, requires_grad=True), torch.randn(shape)
-    repeats = {name: max(1, round(15 / milliseconds(draw, logits, upstream, 2))) for name, draw in draws.items()}
-    times: dict[str, list[float]] = {name: [] for name in draws}
+def rounds_of(contest: Contest, shape: tuple[int, int], rounds: int) -> dict[str, list[float]]:
+    inputs = contest.inputs(shape)
+    repeats = {}
+    for name, draws in contest.draws.items():
+        milliseconds(draws, *inputs, 2)
+        repeats[name] = max(1, round(SECONDS_A_TURN * 1e3 / milliseconds(draws, *inputs, 2)))
+    times: dict[str, list[float]] = {name: [] for name in contest.draws}
     for _ in range(rounds):
-        for name, draw in draws.items():
-            times[name].append(milliseconds(draw, logits, upstream, repeats[name]))
+        for name, draws in contest.draws.items():
+            times[name].append(milliseconds(draws, *inputs, repeats[name]))
     return times
 
 
@@ -77,14 +125,35 @@ def cell(first: list[float], mine: list[float]) -> str:
     return f"{statistics.median(mine):.3f} ({faster:.1f}x)"
 
 
-def table(draws: dict[str, Draw], shapes: tuple[tuple[int, int], ...], rounds: int) -> None:
+def speed(contest: Contest, rounds: int) -> None:
     """Prints a row a shape: median milliseconds, and how many times faster than the first contestant."""
-    first, *_ = draws
-    print(f"\n| float32 | {' | '.join(draws)} |\n|---|{'---:|' * len(draws)}", flush=True)
-    for rows, classes in shapes:
-        times = rounds_of(draws, (rows, classes), rounds)
+    first, *_ = contest.draws
+    print(
+        f"\n| {contest.title}: ms | {' | '.join(contest.draws)} | wanted |\n|---|{'---:|' * (len(contest.draws) + 1)}"
+    )
+    for shape, wanted in zip(contest.shapes, contest.wanted, strict=True):
+        times = rounds_of(contest, shape, rounds)
         cells = [cell(times[first], mine) for mine in times.values()]
-        print(f"| {rows}x{classes} | {' | '.join(cells)} |", flush=True)
+        print(f"| {shape[0]}x{shape[1]} | {' | '.join(cells)} | {wanted}x |", flush=True)
+
+
+def space(contest: Contest) -> None:
+    """Prints a row a shape: saved beyond the outputs, and peak, in tensors of the size of the logits."""
+    print(f"\n| {contest.title}: saved, peak | {' | '.join(contest.draws)} |\n|---|{'---:|' * len(contest.draws)}")
+    for shape in contest.shapes:
+        logits, upstream = contest.inputs(shape)
+        pairs = [(memory.saved(draw, logits), memory.peak(draw, logits, upstream)) for draw in contest.draws.values()]
+        cells = [f"{saved:.2f}, {peak:.1f}" for saved, peak in pairs]
+        print(f"| {shape[0]}x{shape[1]} | {' | '.join(cells)} |", flush=True)
+
+
+def space_by_samples() -> None:
+    """Prints what Gumbel-Rao's peak does as K grows."""
+    logits, upstream = torch.randn(3000, 10, requires_grad=True), (torch.randn(3000, 10),)
+    peaks = {samples: memory.peak(by(GumbelRao(samples=samples)), logits, upstream) for samples in (100, 300, 1000)}
+    print(
+        "\nPeak of `GumbelRao` at 3000x10 by K:", ", ".join(f"{samples}: {peak:.0f}" for samples, peak in peaks.items())
+    )
 
 
 def main() -> None:
@@ -93,9 +162,10 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    table(contestants(), SHAPES, arguments.rounds)
-    rao = {"straightforward Gumbel-Rao": straightforward_rao, "GumbelRao": by_estimator(GumbelRao())}
-    table(rao, RAO_SHAPES, arguments.rounds)
+    for contest in contests():
+        speed(contest, arguments.rounds)
+        space(contest)
+    space_by_samples()
 
 
 if __name__ == "__main__":
