@@ -11,16 +11,14 @@ derivatives are those of the estimate at that draw.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
 
 from reinmax_core import categorical
+from reinmax_core.gradients.functions import apply, constant
 
 
 def straight_through(logits: Tensor, drawn: Tensor, soft: Tensor, tau: float | Tensor) -> Tensor:
@@ -35,8 +33,8 @@ def straight_through(logits: Tensor, drawn: Tensor, soft: Tensor, tau: float | T
     if isinstance(tau, Tensor):
         return straight_through(logits / tau, drawn, soft, 1)
     if logits.shape[-1] == 2:
-        return _apply(_StraightThroughTwoClasses, logits, drawn, soft, tau)
-    return _apply(_StraightThrough, logits, drawn, soft, tau)
+        return apply(_StraightThroughTwoClasses, logits, drawn, soft, tau)
+    return apply(_StraightThrough, logits, drawn, soft, tau)
 
 
 def reinmax(logits: Tensor, drawn: Tensor, probs: Tensor, tau: float | Tensor, second_weight: float = 0.5) -> Tensor:
@@ -55,10 +53,10 @@ def reinmax(logits: Tensor, drawn: Tensor, probs: Tensor, tau: float | Tensor, s
     # None where it is p: compilation refuses the same tensor twice.
     tempered = None if categorical.is_one(tau) else categorical.probabilities(logits, tau)
     if logits.shape[-1] == 2:
-        return _apply(_ReinMaxTwoClasses, logits, drawn, probs, tempered, second_weight)
+        return apply(_ReinMaxTwoClasses, logits, drawn, probs, tempered, second_weight)
     if tempered is None and second_weight == 0.5:
-        return _apply(_ReinMax, logits, drawn, probs)
-    return _apply(_TemperedReinMax, logits, drawn, probs, tempered, second_weight)
+        return apply(_ReinMax, logits, drawn, probs)
+    return apply(_TemperedReinMax, logits, drawn, probs, tempered, second_weight)
 
 
 def reinmax_from_the_mean(
@@ -80,7 +78,7 @@ def reinmax_from_the_mean(
     tempered = None if categorical.is_one(tau) else categorical.probabilities(logits, tau).expand(logits.shape)
     at_drawn = (probs if tempered is None else tempered).gather(-1, drawn.long().unsqueeze(-1))
     weight = 1 / ((probs > 0).sum(-1, keepdim=True) * at_drawn)
-    return _apply(_FromTheMean, logits, drawn, probs, tempered, weight if most is None else weight.clamp(max=most))
+    return apply(_FromTheMean, logits, drawn, probs, tempered, weight if most is None else weight.clamp(max=most))
 
 
 def averaged(logits: Tensor, drawn: Tensor, moments: Tensor, tau: float) -> Tensor:
@@ -103,104 +101,8 @@ def averaged(logits: Tensor, drawn: Tensor, moments: Tensor, tau: float) -> Tens
         "use an estimator with a single soft sample, such as 'gumbel_softmax'",
     )
     if logits.shape[-1] == 2:
-        return _apply(_TwoClasses, logits, drawn, moments / tau)
-    return _apply(_Averaged, logits, drawn, moments, tau)
-
-
-def scored(logits: Tensor, drawn: Tensor, probs: Tensor) -> Scored:
-    """Given draws without a gradient, with the score that carries one in their place.
-
-    Args:
-        logits: rows [..., n].
-        drawn: classes [...].
-        probs: softmax(logits), broadcastable to `logits`.
-    """
-    draws = categorical.one_hot(drawn, logits.shape[-1], logits.dtype)
-    return Scored(draws, _apply(_Score, logits, drawn, probs))
-
-
-def carrying(values: Tensor, logits: Tensor, gradient: Tensor, learned: Sequence[Tensor] = ()) -> Tensor:
-    """`values`, whose derivative with respect to the logits is `gradient`.
-
-    Args:
-        values: their shape is a leading part of that of the rows.
-        logits: rows [..., n].
-        gradient: that of each value with respect to the logits beneath it, [..., n].
-        learned: parameters on which `gradient` depends. Once the values are differentiated they get the
-            gradient of its mean square, whatever is made of the values.
-    """
-    if not torch.is_grad_enabled():
-        return values
-    learned = [parameter for parameter in learned if parameter.requires_grad] if categorical.readable() else []
-    carried = values + _apply(_Carried, logits, gradient, tuple(values.shape))
-    if not learned:
-        return carried
-    slopes = torch.autograd.grad(gradient.square().mean(), learned, retain_graph=True, materialize_grads=True)
-    return _apply(_Learning, carried, len(learned), *learned, *slopes)
-
-
-def constant(logits: Tensor, gradient: Tensor, remedy: str) -> Tensor:
-    """`gradient`, whose derivative with respect to the logits is refused.
-
-    Raises:
-        RuntimeError: when it is differentiated; the message ends with the remedy.
-    """
-    # Compiled code is never differentiated twice.
-    return gradient if torch.compiler.is_compiling() else _apply(_Constant, logits, gradient, remedy)
-
-
-def values_and_slopes(cost: Callable[[Tensor], Tensor], draws: Tensor) -> tuple[Tensor, Tensor]:
-    """What draws [..., n] cost, and the derivatives of the sum of it with respect to them, without a gradient.
-
-    Raises:
-        ValueError: the cost has no derivative, or gives values of a shape that fits no latents.
-    """
-    if not categorical.readable():
-        return _pulled_slopes(cost, draws)
-    draws = draws.detach().requires_grad_(torch.is_grad_enabled())
-    values = cost(draws)
-    categorical.beneath(values.shape, draws.shape)
-    if not torch.is_grad_enabled():
-        return values, torch.zeros_like(draws)
-    if not values.requires_grad:
-        raise ValueError(
-            "the estimator follows the derivative of the cost with respect to the draws, but the cost has none; "
-            "leave out detach and argmax, or choose an estimator that needs none, such as 'rloo'"
-        )
-    (slopes,) = torch.autograd.grad(values.sum(), draws, retain_graph=True, materialize_grads=True)
-    return values, slopes
-
-
-@dataclass(frozen=True, slots=True)
-class Scored:
-    """Draws without a gradient, and zeros that have one."""
-
-    draws: Tensor
-    """One-hot, [..., n]."""
-
-    score: Tensor
-    """Zeros [...] whose gradient is that of the log-probability of the draws, D - p."""
-
-    def of(self, values: Tensor) -> Tensor:
-        """Zeros of the shape of `values`, each with the gradient for all the latents beneath the value.
-
-        Raises:
-            ValueError: the shape of `values` is no leading part of that of the draws.
-        """
-        latents = math.prod(categorical.beneath(values.shape, self.draws.shape))
-        return self.score.reshape(*values.shape, latents).sum(-1)
-
-
-def _pulled_slopes(cost: Callable[[Tensor], Tensor], draws: Tensor) -> tuple[Tensor, Tensor]:
-    """As `values_and_slopes`, where torch compiles or transforms the code."""
-    pulled: Any = torch.func.vjp(cost, draws)
-    values, pull = pulled
-    categorical.beneath(values.shape, draws.shape)
-    return values, pull(torch.ones_like(values))[0].detach()
-
-
-def _apply(function: type[Function], *arguments: Tensor | float | str | tuple[int, ...] | None) -> Tensor:
-    return cast(Tensor, function.apply(*arguments))  # type: ignore[no-untyped-call]
+        return apply(_TwoClasses, logits, drawn, moments / tau)
+    return apply(_Averaged, logits, drawn, moments, tau)
 
 
 def _along(slope: Tensor, g: Tensor) -> Tensor:
@@ -352,78 +254,3 @@ class _Averaged(_Draw):
             sums = categorical.matrix_product(moments, each) / moments.shape[-1]
         mean, product = sums.unbind(-1)
         return ((mean * shifted.squeeze(-1) - product) / ctx.tau).to(g.dtype), None, None, None
-
-
-class _Score(Function):
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(logits: Tensor, drawn: Tensor, probs: Tensor) -> Tensor:
-        return drawn.new_zeros(drawn.shape, dtype=logits.dtype)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.save_for_backward(inputs[1], inputs[2])
-
-    @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        drawn, probs = ctx.saved_tensors
-        # (D - p) g
-        return (categorical.one_hot(drawn, probs.shape[-1], probs.dtype) - probs) * g.unsqueeze(-1), None, None
-
-
-class _Carried(Function):
-    """Zeros, one for each value, with a given gradient."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(logits: Tensor, gradient: Tensor, shape: tuple[int, ...]) -> Tensor:
-        return gradient.new_zeros(shape)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.save_for_backward(inputs[1])
-
-    @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        (gradient,) = ctx.saved_tensors
-        return gradient * g.reshape(*g.shape, *[1] * (gradient.ndim - g.ndim)), None, None
-
-
-class _Learning(Function):
-    """Passes values on, and gradients of its own to the parameters that come with them."""
-
-    @staticmethod
-    def forward(values: Tensor, count: int, *parameters_and_slopes: Tensor) -> Tensor:
-        return values.view_as(values)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs[2 + inputs[1] :])
-
-    @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        slopes = ctx.saved_tensors
-        return g, None, *slopes, *[None] * len(slopes)
-
-
-class _Constant(Function):
-    """Passes `values` on and refuses the derivative that they would need with respect to the logits."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(logits: Tensor, values: Tensor, remedy: str) -> Tensor:
-        return values.clone()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.set_materialize_grads(False)
-        ctx.remedy = inputs[2]
-
-    @staticmethod
-    def backward(ctx: Any, g: Tensor | None) -> tuple[None, None, None]:
-        if g is None:
-            return None, None, None
-        raise RuntimeError(f"the gradient has no derivative of its own: {ctx.remedy}")

@@ -1,0 +1,45 @@
+"""Functions of autograd, called with types, and one that refuses a second derivative."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+
+def apply(function: type[Function], *arguments: Tensor | float | str | tuple[int, ...] | None) -> Tensor:
+    """What the function gives for the arguments: a single tensor."""
+    return cast(Tensor, function.apply(*arguments))  # type: ignore[no-untyped-call]
+
+
+def constant(logits: Tensor, gradient: Tensor, remedy: str) -> Tensor:
+    """`gradient`, whose derivative with respect to the logits is refused.
+
+    Raises:
+        RuntimeError: when it is differentiated; the message ends with the remedy.
+    """
+    # Compiled code is never differentiated twice.
+    return gradient if torch.compiler.is_compiling() else apply(_Constant, logits, gradient, remedy)
+
+
+class _Constant(Function):
+    """Passes `values` on and refuses the derivative that they would need with respect to the logits."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(logits: Tensor, values: Tensor, remedy: str) -> Tensor:
+        return values.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.set_materialize_grads(False)
+        ctx.remedy = inputs[2]
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor | None) -> tuple[None, None, None]:
+        if g is None:
+            return None, None, None
+        raise RuntimeError(f"the gradient has no derivative of its own: {ctx.remedy}")
