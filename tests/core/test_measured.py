@@ -127,6 +127,30 @@ def test_the_stein_operator_is_its_definition_and_has_mean_0(latents: int, class
     assert torch.einsum("s,sln->ln", chances, of_product).abs().max() < 1e-13
 
 
+@pytest.mark.parametrize("classes", [2, 3])
+def test_rodeo_predicts_from_each_of_the_other_draws(classes: int) -> None:
+    """The network's mean over the others j of a draw at (grad f(x_j) . (x - x_j), f(x_j)), with loops."""
+    samples, latents = 3, 2
+    estimator = Rodeo(samples=samples)
+    parts = learned_at_random(estimator, latents, classes)
+    values, slopes = normal(samples, seed=1), normal(samples, latents, classes, seed=2)
+    draws = states(latents, classes)[[0, 3, 1]]
+    first, second, bias, outputs, output_bias = [*parts.parameters()][2:]
+
+    def h(x: Tensor, k: int) -> Tensor:
+        hidden = [(slopes[j] * (x - draws[j])).sum() * first + values[j] * second for j in range(samples) if j != k]
+        active = [nn.functional.leaky_relu(layer.squeeze(-1) + bias, 0.3) for layer in hidden]
+        return sum(outputs @ layer + output_bias for layer in active) / (samples - 1)
+
+    here, changes = estimator.using(parts)._predictions(values, slopes, draws)
+    for k, x in enumerate(draws):
+        assert torch.allclose(here[:, k], h(x, k), atol=1e-12)
+        for latent, number in product(range(latents), range(classes)):
+            moved = x.clone()
+            moved[latent] = torch.eye(classes, dtype=torch.float64)[number]
+            assert torch.allclose(changes[:, k, latent, number], h(moved, k) - h(x, k), atol=1e-12)
+
+
 def antithetic_cells(probs: Tensor) -> tuple[Tensor, Tensor]:
     """Where uniform numbers give the same pairs: midpoints and widths [3^L, L] of the boxes that they fall into."""
     ends = torch.stack((torch.zeros(len(probs)), *probs.sort(-1).values.T, torch.ones(len(probs)))).double()
