@@ -55,7 +55,8 @@ def distinct(by_class: Tensor) -> Tensor:
     same once the repetitions are added up. Only second derivatives of draws do; what takes first ones
     through its probabilities makes the rows contiguous before.
     """
-    if readable():
+    # Arithmetic gives empty tensors strides of 0, too.
+    if readable() and by_class.numel() > 0:
         for axis, stride in enumerate(by_class.stride()[:-1]):
             if stride == 0 and by_class.shape[axis] > 1:
                 by_class = by_class.narrow(axis, 0, 1)
