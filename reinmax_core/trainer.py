@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from reinmax_core.bilevel import InnerLevel
 from reinmax_core.categorical import NoDistribution
 from reinmax_core.data.base import DataSource
 from reinmax_core.estimators.base import Learned
 from reinmax_core.run import Best, Progress, Result, RunSpec
 from reinmax_core.seeds import seed_for
+from reinmax_core.tasks.base import Bilevel
 
 
 class Diverged(ArithmeticError):
@@ -49,7 +51,12 @@ class Trainer:
         self.batches = spec.task.batches(self.data, spec.seed)
         with _seeded(seed_for("model", spec.seed)):
             self.model = spec.task.model().to(self.device)
-        self.optimizer = spec.optimizer.build(self.model.parameters())
+        self.inner: InnerLevel | None = None
+        parameters: Iterable[torch.nn.Parameter] = self.model.parameters()
+        if isinstance(spec.task, Bilevel):
+            self.inner = InnerLevel(spec.task, self.model)
+            parameters = spec.task.outer_parameters(self.model)
+        self.optimizer = spec.optimizer.build(parameters)
         self.estimator = spec.estimator
         self.learning: Learning | None = None
         if isinstance(spec.estimator, Learned):
@@ -70,11 +77,17 @@ class Trainer:
             yield progress
 
     def _advance(self) -> Progress:
-        losses = self.spec.task.loss(self.model, self.batches[self.step], self.estimator, self.generator)
+        batch, estimator = self.batches[self.step], self.estimator
+        losses: dict[str, Tensor] = {}
+        if self.inner:
+            done = self.step / self.spec.steps
+            estimator = self.inner.tempered(estimator, done)
+            losses |= self.inner.step(batch, estimator, self.generator, done)
+        losses |= self.spec.task.loss(self.model, batch, estimator, self.generator)
         self.optimizer.zero_grad()
         if self.learning:
             self.learning.optimizer.zero_grad()
-        losses["loss"].backward()
+        losses["loss"].backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         if self.learning:
             self.learning.optimizer.step()
@@ -140,6 +153,7 @@ class Trainer:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "learning": self.learning.state_dict() if self.learning else None,
+            "inner": self.inner.state_dict() if self.inner else None,
             "generator": self.generator.get_state(),
             "since_log": self._since_log.state_dict(),
             "last_epoch": self._last_epoch.state_dict(),
@@ -163,6 +177,8 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         if self.learning:
             self.learning.load_state_dict(state["learning"])
+        if self.inner:
+            self.inner.load_state_dict(state["inner"])
         self.generator.set_state(state["generator"].cpu())
         self._since_log.load_state_dict(state["since_log"], self.device)
         self._last_epoch.load_state_dict(state["last_epoch"], self.device)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, final
 
 from reinmax_core.estimators.base import Estimator, Pathwise
 from reinmax_core.value import Value
 
 if TYPE_CHECKING:
-    from torch import Generator, Tensor, device, nn
+    from torch import Generator, Tensor, device, nn, optim
 
     from reinmax_core.data.base import DataSet, DataSource
 
@@ -116,3 +117,31 @@ class Task(Value, ABC):
             )
         if refusal := self.refusal(estimator):
             raise ValueError(refusal)
+
+
+class Bilevel(Task, ABC):
+    """A task that trains two sets of parameters in turn, each by a loss of its own.
+
+    In every step the inner parameters follow `inner_loss`, by an optimiser of the task's own; then the outer
+    ones follow `loss`, by the optimiser of the run. Neither loss leaves a gradient in the other's parameters.
+    """
+
+    @abstractmethod
+    def outer_parameters(self, model: nn.Module) -> Iterable[nn.Parameter]:
+        """Those that the optimiser of the run moves."""
+
+    @abstractmethod
+    def inner_optimizer(self, model: nn.Module) -> optim.Optimizer:
+        """A new optimiser of all other parameters."""
+
+    @abstractmethod
+    def inner_lr(self, done: float) -> float:
+        """The learning rate of the inner optimiser when that share of the run's steps is done, 0 to 1."""
+
+    @abstractmethod
+    def inner_loss(self, model: nn.Module, batch: Any, estimator: Estimator, generator: Generator) -> dict[str, Tensor]:
+        """Scalars to log, among them `inner_loss`, the one that the inner parameters minimise."""
+
+    @abstractmethod
+    def tempered(self, estimator: Estimator, done: float) -> Estimator:
+        """The estimator as it is used when that share of the run's steps is done, 0 to 1."""
