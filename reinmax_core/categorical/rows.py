@@ -72,27 +72,37 @@ def row_temperatures(tau: float | Tensor, logits: Tensor, dim: int, least: float
     """A temperature, or one for each row [..., 1] with the classes' axis last.
 
     Raises:
-        ValueError: one is below `least` (looked for as values are by `rows`), or the tensor requires a
-            gradient, which no temperature gets, or has another shape than the rows of the logits.
+        ValueError: one is below `least` or infinite (looked for as values are by `rows`), or the tensor
+            requires a gradient, which no temperature gets, or has another shape than the rows of the logits.
     """
     if not isinstance(tau, torch.Tensor):
         return _at_least(tau, least)
     if tau.requires_grad:
         raise ValueError("tau requires a gradient, but no gradient passes to a temperature; pass tau.detach()")
-    if tau.ndim not in (0, logits.ndim) or (tau.ndim and tau.shape[dim] != 1):
+    if tau.ndim and not _is_one_a_row(tau, logits, dim):
         raise ValueError(
             f"tau must be a number, or a tensor that can be broadcast to logits of shape {tuple(logits.shape)} with "
             f"length 1 on axis {dim}, got shape {tuple(tau.shape)}; use tau.unsqueeze({dim})"
         )
-    if _has_checked_values(tau) and tau.numel() and not bool((tau >= least).all()):
-        _at_least(tau.min().item(), least)
+    if _has_checked_values(tau):
+        refused = tau[~((tau >= least) & tau.isfinite())]
+        _at_least(float(refused[0]) if refused.numel() else least, least)
     return tau.movedim(dim, -1) if tau.ndim else tau
 
 
+def _is_one_a_row(tau: Tensor, logits: Tensor, dim: int) -> bool:
+    return (
+        tau.ndim == logits.ndim
+        and tau.shape[dim] == 1
+        and all(length in (1, whole) for length, whole in zip(tau.shape, logits.shape, strict=True))
+    )
+
+
 def _at_least(tau: float, least: float) -> float:
-    if not tau >= least:
+    if not least <= tau < math.inf:
         raise ValueError(
-            f"ReinMax needs a temperature (tau) of at least {least}, got {tau}; pass tau=1.0, which has the least bias"
+            f"ReinMax needs a finite temperature (tau) of at least {least}, got {tau}; "
+            f"pass tau=1.0, which has the least bias"
         )
     return tau
 

@@ -108,14 +108,14 @@ def reinmax(
         shape and dtype of `logits`.
 
     Raises:
-        ValueError: tau is below 1 or has another shape, or as for `Estimator.expectation`.
+        ValueError: tau is below 1, infinite or of another shape, or as for `Estimator.expectation`.
     """
     from reinmax_core import categorical, gradients
 
     del hard
-    tau = categorical.row_temperatures(tau, logits, dim, least=1)
     # Repeated rows are written out, since each has probabilities with a gradient of its own.
     rows = categorical.rows(logits, dim, mask).contiguous()
+    tau = categorical.row_temperatures(tau, logits, dim, least=1)
     probs = categorical.probabilities(rows)
     drawn = categorical.draw(probs, rows.shape, generator)
     draws = gradients.reinmax(rows, drawn, probs, tau)

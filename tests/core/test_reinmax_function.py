@@ -11,6 +11,7 @@ from reinmax import reinmax as published
 from torch import Tensor
 
 from reinmax_core import categorical, gradients, reinmax
+from reinmax_core.estimators import ReinMax
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -34,6 +35,93 @@ def test_results_are_those_of_the_package(tau: float, classes: int) -> None:
     assert alike.sum() > 20
     assert torch.allclose(ours[1], theirs[1], atol=1e-15)
     assert torch.allclose(ours[2][alike], theirs[2][alike], atol=1e-14)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("classes", [2, 3, 10, 100])
+@pytest.mark.parametrize("tau", [1.0, 1.3])
+def test_results_are_those_of_the_package_at_its_draws(tau: float, classes: int, dtype: torch.dtype) -> None:
+    values, at_draws, at_probs = torch.randn(3, 300, classes, dtype=dtype, generator=seeded())
+    logits = values.clone().requires_grad_()
+    torch.manual_seed(0)
+    theirs = published(logits, tau)
+    (wanted,) = torch.autograd.grad(theirs, logits, (at_draws, at_probs))
+    probs = categorical.probabilities(logits)
+    draws = ReinMax(tau=tau).through(logits, categorical.largest(theirs[0]), probs)
+    assert torch.equal(draws, theirs[0])
+    exactness = 1e-12 if dtype == torch.float64 else 2e-6
+    assert torch.allclose(probs, theirs[1], atol=exactness)
+    found = torch.autograd.grad((draws, probs), logits, (at_draws, at_probs))[0]
+    assert torch.allclose(found, wanted, rtol=0, atol=exactness)
+
+
+def both_gradients(logits: Tensor, tau: float | Tensor, dim: int = -1) -> tuple[Tensor, Tensor, Tensor]:
+    """The draws, and the gradient from each output by itself."""
+    logits = logits.clone().requires_grad_()
+    upstream = torch.randn(logits.shape, dtype=logits.dtype, generator=seeded(1))
+    outputs = reinmax(logits, tau, dim=dim, generator=seeded())
+    return outputs[0], *(torch.autograd.grad(part, logits, upstream, retain_graph=True)[0] for part in outputs)
+
+
+@pytest.mark.parametrize("classes", [2, 5, 40])
+@pytest.mark.parametrize("shape", [(4, 3, 1), (4, 1, 1), (1, 3, 1), (1, 1, 1), ()])
+def test_each_row_may_have_a_temperature(shape: tuple[int, ...], classes: int) -> None:
+    """As if each of the temperatures had been given for all."""
+    logits = torch.randn(4, 3, classes, dtype=torch.float64, generator=seeded(2))
+    tau = 1 + torch.rand(shape, dtype=torch.float64, generator=seeded(3))
+    found = both_gradients(logits, tau)
+    for place, each in zip(
+        torch.cartesian_prod(torch.arange(4), torch.arange(3)), tau.expand(4, 3, 1).flatten(), strict=True
+    ):
+        wanted = both_gradients(logits, each.item())
+        for ours, alone in zip(found, wanted, strict=True):
+            assert torch.allclose(ours[tuple(place)], alone[tuple(place)], atol=1e-14)
+    across = both_gradients(logits.movedim(-1, 1).contiguous(), tau.movedim(-1, 1) if shape else tau, dim=1)
+    assert torch.equal(across[0].movedim(1, -1), found[0])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_temperatures_of_rows_may_be_of_another_type(dtype: torch.dtype) -> None:
+    logits = torch.randn(6, 4, generator=seeded(2)).to(dtype)
+    for tau in (torch.full((6, 1), 2.0, dtype=torch.float64), torch.full((6, 1), 2)):
+        for ours, wanted in zip(both_gradients(logits, tau), both_gradients(logits, 2.0), strict=True):
+            assert ours.dtype == dtype
+            assert torch.allclose(ours, wanted, atol=1e-2 if dtype == torch.bfloat16 else 1e-6)
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_vmap_over_temperatures(classes: int) -> None:
+    logits, tau = torch.randn(4, 3, classes, dtype=torch.float64), torch.tensor([1.0, 1.1, 1.5, 3.0]).double()
+    upstream = torch.linspace(-1, 2, classes, dtype=torch.float64)
+
+    def gradient(row: Tensor, tau: Tensor) -> Tensor:
+        return torch.func.grad(lambda row: (reinmax(row, tau)[0] * upstream).sum())(row)
+
+    torch.manual_seed(0)
+    found = torch.vmap(gradient, randomness="same")(logits[:1].expand(4, 3, classes), tau)
+    for row, each in zip(found, tau, strict=True):
+        torch.manual_seed(0)
+        assert torch.allclose(row, gradient(logits[0], each), atol=1e-14)
+    assert not torch.allclose(found[0], found[3])
+
+
+@pytest.mark.parametrize(
+    ("tau", "finding"),
+    [
+        (torch.full((4,), 1.5), r"broadcast to logits of shape \(4, 3\) .*got shape \(4,\); use tau.unsqueeze\(-1\)"),
+        (torch.full((4, 3), 1.5), r"length 1 on axis -1, got shape \(4, 3\)"),
+        (torch.full((5, 1), 1.5), r"got shape \(5, 1\)"),
+        (torch.full((2, 4, 1), 1.5), r"got shape \(2, 4, 1\)"),
+        (torch.full((4, 1), 1.5, requires_grad=True), "requires a gradient.*tau.detach"),
+        (torch.tensor([[1.0], [2.0], [0.5], [3.0]]), "at least 1, got 0.5"),
+        (torch.tensor([[1.0], [2.0], [float("nan")], [3.0]]), "at least 1, got nan"),
+        (torch.tensor([[1.0], [2.0], [float("inf")], [3.0]]), "at least 1, got inf"),
+        (torch.tensor(0.0), "at least 1, got 0"),
+    ],
+)
+def test_temperatures_that_fit_no_rows_are_refused(tau: Tensor, finding: str) -> None:
+    with pytest.raises(ValueError, match=finding):
+        reinmax(torch.zeros(4, 3), tau)
 
 
 def test_one_output_may_go_unused() -> None:
@@ -80,7 +168,7 @@ def test_axis_mask_and_generator() -> None:
     assert not draws[:, [1, 4]].any()
 
 
-@pytest.mark.parametrize("tau", [0.99, 0.0, -1.0, float("nan")])
+@pytest.mark.parametrize("tau", [0.99, 0.0, -1.0, float("nan"), float("inf")])
 def test_temperatures_below_1_are_refused(tau: float) -> None:
     with pytest.raises(ValueError, match=f"at least 1, got {tau}"):
         reinmax(torch.zeros(2, 2), tau)
