@@ -115,7 +115,8 @@ class RunSpec(Value):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        self.task.check(self.estimator)
+        if objection := self.task.objection(self.estimator):
+            raise _mistake("estimator", "{objection}", objection=objection)
         for name in ("log_every", "evaluate_every"):
             self._check_points(name)
         return self

@@ -27,7 +27,7 @@ class DoubleCv(Learned):
     Settings:
         samples (int): K, draws of each row, 2 to 10000; default 2.
         alpha (float): share of the control variate at the start of training, at most 100 from 0; default 0.0.
-        lr (float): learning rate of `alpha`, above 0 and at most 100; default 0.001.
+        parts_lr (float): learning rate of `alpha`, above 0 and at most 100; default 0.001.
 
     Example:
         >>> import torch
@@ -46,7 +46,7 @@ class DoubleCv(Learned):
     """K, draws of each row."""
     alpha: float = Field(default=0.0, ge=-100, le=100)
     """Share of the control variate at the start of training."""
-    lr: float = Field(default=1e-3, gt=0, le=100)
+    parts_lr: float = Field(default=1e-3, gt=0, le=100)
     """Learning rate of `alpha`."""
 
     @property
@@ -64,7 +64,7 @@ class DoubleCv(Learned):
         """Adam."""
         from torch import optim
 
-        return optim.Adam(parts.parameters(), lr=self.lr)
+        return optim.Adam(parts.parameters(), lr=self.parts_lr)
 
     def measure(self, logits: Tensor, cost: Cost, generator: Generator | None) -> tuple[Tensor, Tensor]:
         from reinmax_core import categorical, gradients

@@ -33,7 +33,7 @@ class Rebar(Learned):
             default 0.1.
         scale (float): weight of the control variate at the start of training, at most 100 from 0;
             default 1.0; with 0 it is `Reinforce` without a baseline.
-        lr (float): learning rate of temperature and scale, above 0 and at most 100; default 0.001.
+        parts_lr (float): learning rate of temperature and scale, above 0 and at most 100; default 0.001.
 
     Example:
         >>> import torch
@@ -52,7 +52,7 @@ class Rebar(Learned):
     """Temperature of the relaxed draws at the start of training."""
     scale: float = Field(default=1.0, ge=-100, le=100)
     """Weight of the control variate at the start of training."""
-    lr: float = Field(default=1e-3, gt=0, le=100)
+    parts_lr: float = Field(default=1e-3, gt=0, le=100)
     """Learning rate of temperature and scale."""
 
     @property
@@ -70,7 +70,7 @@ class Rebar(Learned):
         """Adam with slow averages, as published."""
         from torch import optim
 
-        return optim.Adam(parts.parameters(), lr=self.lr, betas=(0.999, 0.999))
+        return optim.Adam(parts.parameters(), lr=self.parts_lr, betas=(0.999, 0.999))
 
     def measure(self, logits: Tensor, cost: Cost, generator: Generator | None) -> tuple[Tensor, Tensor]:
         from reinmax_core.relaxation import ControlVariate

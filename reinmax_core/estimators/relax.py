@@ -33,12 +33,12 @@ class Relax(Learned):
             default 0.1.
         scale (float): weight of the relaxed cost at the start of training, at most 100 from 0; default 1.0;
             with 0 the network is all of the control variate then.
-        lr (float): learning rate of temperature, scale and network, above 0 and at most 100; default 0.001.
+        parts_lr (float): learning rate of temperature, scale and network, above 0 and at most 100; default 0.001.
 
     Example:
         >>> import torch
         >>> from reinmax_core.estimators import Relax
-        >>> estimator, logits = Relax(lr=0.01), torch.zeros(8, 6, 2, requires_grad=True)
+        >>> estimator, logits = Relax(parts_lr=0.01), torch.zeros(8, 6, 2, requires_grad=True)
         >>> parts = estimator.parts(latents=6, classes=2)
         >>> optimizer = estimator.optimizer(parts)
         >>> loss = estimator.using(parts).expectation(logits, lambda z: (z[..., 0] - 0.4).square().sum(-1)).mean()
@@ -56,7 +56,7 @@ class Relax(Learned):
     """Temperature of the relaxed draws at the start of training."""
     scale: float = Field(default=1.0, ge=-100, le=100)
     """Weight of the relaxed cost at the start of training."""
-    lr: float = Field(default=1e-3, gt=0, le=100)
+    parts_lr: float = Field(default=1e-3, gt=0, le=100)
     """Learning rate of temperature, scale and network."""
 
     @property
@@ -76,7 +76,7 @@ class Relax(Learned):
         """Adam with slow averages, as published."""
         from torch import optim
 
-        return optim.Adam(parts.parameters(), lr=self.lr, betas=(0.999, 0.999))
+        return optim.Adam(parts.parameters(), lr=self.parts_lr, betas=(0.999, 0.999))
 
     def measure(self, logits: Tensor, cost: Cost, generator: Generator | None) -> tuple[Tensor, Tensor]:
         from reinmax_core.relaxation import ControlVariate

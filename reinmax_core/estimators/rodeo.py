@@ -34,7 +34,7 @@ class Rodeo(Learned):
 
     Settings:
         samples (int): K, draws of each row, 2 to 10000; default 2.
-        lr (float): learning rate of alpha, beta and the network, above 0 and at most 100; default 0.001.
+        parts_lr (float): learning rate of alpha, beta and the network, above 0 and at most 100; default 0.001.
 
     Example:
         >>> import torch
@@ -53,7 +53,7 @@ class Rodeo(Learned):
     name: Literal["rodeo"] = "rodeo"
     samples: int = Field(default=2, ge=2, le=10_000)
     """K, draws of each row."""
-    lr: float = Field(default=1e-3, gt=0, le=100)
+    parts_lr: float = Field(default=1e-3, gt=0, le=100)
     """Learning rate of alpha, beta and the network."""
 
     @property
@@ -80,7 +80,7 @@ class Rodeo(Learned):
         """Adam."""
         from torch import optim
 
-        return optim.Adam(parts.parameters(), lr=self.lr)
+        return optim.Adam(parts.parameters(), lr=self.parts_lr)
 
     def measure(self, logits: Tensor, cost: Cost, generator: Generator | None) -> tuple[Tensor, Tensor]:
         from reinmax_core import categorical, gradients

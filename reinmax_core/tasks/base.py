@@ -103,20 +103,19 @@ class Task(Value, ABC):
         """Metrics of the model as it stands, among them `objective`; called without gradients."""
 
     @final
-    def check(self, estimator: Estimator) -> None:
-        """Raises ValueError if the estimator cannot train this task."""
+    def objection(self, estimator: Estimator) -> str | None:
+        """Why this estimator cannot train this task as configured, for whatever reason; None if it can."""
         if self.needs_pathwise and not isinstance(estimator, Pathwise):
-            raise ValueError(
+            return (
                 f"task {self.name!r} draws inside its model and needs a pathwise estimator, "
                 f"but {estimator.name!r} estimates from costs alone; choose one such as 'reinmax'"
             )
         if estimator.binary_only and self.draws_shape and self.draws_shape[1] != 2:
-            raise ValueError(
+            return (
                 f"estimator {estimator.name!r} is for binary variables, but those of task {self.name!r} have "
                 f"{self.draws_shape[1]} classes; choose one for any number of classes, such as 'reinmax' or 'rloo'"
             )
-        if refusal := self.refusal(estimator):
-            raise ValueError(refusal)
+        return self.refusal(estimator)
 
 
 class Bilevel(Task, ABC):

@@ -189,7 +189,7 @@ def _at(parameter: Tensor, value: Tensor, function: Callable[[], float]) -> floa
 
 @pytest.mark.parametrize(
     ("estimator", "share"),
-    [(DoubleCv(lr=0.03), 0.68), (DoubleCv(samples=3, lr=0.03), 0.79), (Rodeo(lr=0.01), 0.3)],
+    [(DoubleCv(parts_lr=0.03), 0.68), (DoubleCv(samples=3, parts_lr=0.03), 0.79), (Rodeo(parts_lr=0.01), 0.3)],
     ids=repr,
 )
 def test_learning_lowers_the_variance(estimator: DoubleCv | Rodeo, share: float) -> None:
@@ -216,7 +216,7 @@ def test_learning_lowers_the_variance(estimator: DoubleCv | Rodeo, share: float)
     assert variance() < share * before
 
 
-@pytest.mark.parametrize("estimator", [DoubleCv(lr=0.1), Rodeo(samples=3, lr=0.01)], ids=repr)
+@pytest.mark.parametrize("estimator", [DoubleCv(parts_lr=0.1), Rodeo(samples=3, parts_lr=0.01)], ids=repr)
 def test_a_trainer_trains_the_parts_and_keeps_them(estimator: Learned) -> None:
     run = RunSpec.model_validate({"task": {"name": "polynomial", "latents": 8}, "estimator": estimator, "steps": 20})
     trainer, other = Trainer(run), Trainer(run)

@@ -225,7 +225,7 @@ def test_nothing_of_the_parts_training_reaches_logits_or_cost(estimator: Learned
 
 @pytest.mark.parametrize("classes", [2, 3])
 def test_training_the_parts_lowers_the_variance_below_that_of_reinforce(estimator: Learned, classes: int) -> None:
-    estimator = type(estimator).model_validate({"lr": 0.01})
+    estimator = type(estimator).model_validate({"parts_lr": 0.01})
     logits = normal(3, classes).float().expand(200, 3, classes)
     target = torch.linspace(0.2, 0.9, classes)
 

@@ -22,7 +22,7 @@ PAIRS = [
     (task, estimator)
     for task, task_class in discover(Task).items()
     for estimator, estimator_class in discover(Estimator).items()
-    if task_class().refusal(estimator_class()) is None  # type: ignore[call-arg]
+    if task_class().objection(estimator_class()) is None  # type: ignore[call-arg]
 ]
 
 

@@ -26,7 +26,7 @@ def training(device: str) -> str:
     pairs = 0
     for task, task_class in discover(Task).items():
         for estimator, estimator_class in discover(Estimator).items():
-            if task_class().refusal(estimator_class()) is None:
+            if task_class().objection(estimator_class()) is None:
                 finished(spec(task, estimator, steps=3), device)
                 pairs += 1
     return f"{pairs} pairs"
@@ -72,7 +72,9 @@ def rate(task: dict[str, object], device: str) -> float:
 
 
 def spec(task: str, estimator: str, *, steps: int) -> RunSpec:
-    return RunSpec.model_validate({"task": {"name": task, **SMALL[task]}, "estimator": estimator, "steps": steps})
+    return RunSpec.model_validate(
+        {"task": {"name": task, **SMALL.get(task, {})}, "estimator": estimator, "steps": steps}
+    )
 
 
 def finished(run: RunSpec, device: str) -> Trainer:

@@ -43,7 +43,11 @@ MISTAKES: list[tuple[dict[str, Any], str, list[str]]] = [
     (GOOD | {"labels": {"a": 1}}, "/labels/a", ["valid string", "found 1"]),
     (GOOD | {"optimizer": {"name": "adam", "betas": [0.9, 2]}}, "/optimizer/betas/1", ["less than 1", "found 2"]),
     (GOOD | {"task": {"name": "polynomial", "c": "cubic"}}, "/task/c", ["valid number", "'linear'", '"cubic"']),
-    (GOOD | {"task": {"name": "polynomial", "batch": 7}, "estimator": "rloo"}, "", ["batch is 7", "multiple of"]),
+    (
+        GOOD | {"task": {"name": "polynomial", "batch": 3}, "estimator": "rloo"},
+        "/estimator",
+        ["batch is 3", "at least 4"],
+    ),
     (GOOD | {"name": "x" * 300}, "/name", ["at most 256 characters", '"xxx', "..."]),
     (GOOD | {"priority": 10}, "/priority", ["less than or equal to 9", "found 10"]),
 ]
