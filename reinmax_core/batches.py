@@ -39,3 +39,45 @@ class Shuffled:
         # On the CPU, so that the order is the same whatever the device.
         generator = torch.Generator().manual_seed(seed_for("order", self._seed, epoch))
         return torch.randperm(len(self._rows), generator=generator).to(self._rows.device)
+
+
+class Binarised:
+    """`Shuffled` images whose pixels are drawn from their grey levels, anew whenever an image is read or once.
+
+    The batch of a step depends on seed and step alone, also in its pixels.
+
+    Args:
+        levels: grey levels as bytes, on their device, [images, pixels].
+        size: images a batch.
+        seed: of order and pixels.
+        once: whether an image has the same pixels in every epoch.
+
+    Raises:
+        ValueError: fewer images than one batch.
+    """
+
+    def __init__(self, levels: Tensor, size: int, seed: int, *, once: bool = False) -> None:
+        self._seed, self._once = seed, once
+        self._generator = torch.Generator(levels.device)
+        self._batches = Shuffled(binarised_once(levels, seed) if once else levels, size, seed)
+
+    def __getitem__(self, step: int) -> Tensor:
+        """Pixels of 0 and 1, [size, pixels], float32."""
+        rows = self._batches[step]
+        if self._once:
+            return rows.float() / 255
+        self._generator.manual_seed(seed_for("pixels", self._seed, step))
+        return binarised(rows, self._generator)
+
+
+def binarised(levels: Tensor, generator: torch.Generator) -> Tensor:
+    """Pixels of float32, 1 with probability level / 255 and otherwise 0, for grey levels as bytes."""
+    uniform = torch.rand(levels.shape, generator=generator, device=levels.device)
+    return (uniform.mul_(255) < levels).float()
+
+
+def binarised_once(levels: Tensor, seed: int) -> Tensor:
+    """Levels 255 and 0 as bytes, drawn from the grey levels [images, pixels]; the same on every device."""
+    generator = torch.Generator().manual_seed(seed_for("pixels", seed))
+    parts = [binarised(part, generator).mul_(255).byte() for part in levels.cpu().split(4096)]  # type: ignore[no-untyped-call]
+    return torch.cat(parts).to(levels.device)

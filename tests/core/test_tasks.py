@@ -32,7 +32,12 @@ def generator(seed: int = 0) -> torch.Generator:
 
 def small(task: str, categories: int) -> dict[str, Any]:
     vae = {"categories": categories, "latents": 2, "batch": 8}
-    settings = {"categorical_vae": vae, "gradient_quality": vae | {"images": 4, "draws": 20}}
+    few = {"hidden": 8, "batch": 8, "bound_samples": 2, "bound_images": 10, "gradient_batches": 2}
+    settings = {
+        "bernoulli_vae": few | {"latents": 2},
+        "categorical_vae": vae,
+        "gradient_quality": vae | {"images": 4, "draws": 20},
+    }
     return {"name": task, **settings.get(task, {})}
 
 
