@@ -18,13 +18,18 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
 import torch
 from torch import Generator, Tensor
 from torch.autograd import Function
 
 from reinmax_core import categorical
+
+if TYPE_CHECKING:
+    from reinmax_core.estimators.base import Estimator
+    from reinmax_core.estimators.reinmax import ReinMax
+    from reinmax_core.estimators.straight_through import StraightThrough
 
 enabled = True
 """Set to False to compare with the same operations in plain torch."""
@@ -37,16 +42,27 @@ TYPES = (torch.float32, torch.bfloat16, torch.float16)
 _HAS_TRITON = find_spec("triton") is not None
 
 
-def available(logits: Tensor) -> bool:
-    """Whether logits [..., n] can be given to the functions of this module: on a GPU, with Triton installed."""
+def available(logits: Tensor, tau: float | Tensor = 1.0) -> bool:
+    """Whether the functions of this module take logits [..., n]: on a GPU, with Triton, and with one tau for all."""
     return (
         enabled
         and _HAS_TRITON
         and logits.is_cuda
         and logits.dtype in TYPES
         and 1 <= logits.shape[-1] <= MOST_CLASSES
+        and not isinstance(tau, Tensor)
         and not torch._C._are_functorch_transforms_active()
     )
+
+
+def knows(estimator: Estimator) -> TypeGuard[ReinMax | StraightThrough]:
+    """Whether there are kernels for an estimator with these settings."""
+    from reinmax_core.estimators.reinmax import ReinMax
+    from reinmax_core.estimators.straight_through import StraightThrough
+
+    if isinstance(estimator, ReinMax):
+        return estimator.baseline == "expected" and estimator.second_weight == 0.5
+    return isinstance(estimator, StraightThrough)
 
 
 def reinmax(logits: Tensor, tau: float = 1.0, generator: Generator | None = None) -> tuple[Tensor, Tensor]:
@@ -62,11 +78,9 @@ def reinmax(logits: Tensor, tau: float = 1.0, generator: Generator | None = None
     return _drawn(logits, generator, True, tau, False)
 
 
-def sample(
-    operator: Literal["reinmax", "straight_through"], logits: Tensor, tau: float, generator: Generator | None = None
-) -> Tensor:
-    """One-hot draws [..., n] whose backward pass is ReinMax or straight-through; as `reinmax` else, but faster."""
-    return _drawn(logits, generator, False, tau, operator == "straight_through")[0]
+def sample(estimator: ReinMax | StraightThrough, logits: Tensor, generator: Generator | None = None) -> Tensor:
+    """One-hot draws [..., n] whose backward pass is an estimator that `knows` says yes to; else as `reinmax`."""
+    return _drawn(logits, generator, False, estimator.tau, estimator.name == "straight_through")[0]
 
 
 def _drawn(

@@ -16,6 +16,7 @@ from torch import Tensor
 pytest.importorskip("triton")
 
 from reinmax_core import fused, kernels
+from reinmax_core.estimators import GumbelSoftmax, ReinMax, StraightThrough
 
 IMPOSSIBLE = pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")
 
@@ -71,7 +72,7 @@ def test_both_gradients_alone_and_together(classes: int, tau: float) -> None:
 @pytest.mark.parametrize("classes", [2, 37])
 def test_straight_through(classes: int, tau: float) -> None:
     logits = normal(21, classes).requires_grad_()
-    draws = fused.sample("straight_through", logits, tau, seeded())
+    draws = fused.sample(StraightThrough(tau=tau), logits, seeded())
     (found,) = torch.autograd.grad(draws, logits, g := torch.randn_like(draws))
     assert error(found, expected("straight_through", logits.detach(), draws.detach(), tau, g, None)) < 1e-6
 
@@ -79,7 +80,7 @@ def test_straight_through(classes: int, tau: float) -> None:
 def test_draws_alone_are_those_of_both() -> None:
     logits = normal(21, 10).requires_grad_()
     both, _ = fused.reinmax(logits, 1.3, seeded())
-    alone = fused.sample("reinmax", logits, 1.3, seeded())
+    alone = fused.sample(ReinMax(tau=1.3), logits, seeded())
     assert torch.equal(both, alone)
     found = [torch.autograd.grad(draws, logits, normal(21, 10, seed=1))[0] for draws in (both, alone)]
     assert torch.equal(*found)
@@ -196,21 +197,20 @@ def test_impossible_rows_give_no_draw(values: list[float]) -> None:
 
 def test_a_generator_repeats_its_draws_and_goes_on() -> None:
     logits, generator = torch.zeros(100, 10), seeded(3)
-    first, second = (fused.sample("reinmax", logits, 1.0, generator) for _ in range(2))
-    assert torch.equal(first, fused.sample("reinmax", logits, 1.0, seeded(3)))
+    first, second = (fused.sample(ReinMax(), logits, generator) for _ in range(2))
+    assert torch.equal(first, fused.sample(ReinMax(), logits, seeded(3)))
     assert not torch.equal(first, second)
 
 
-@pytest.mark.parametrize("operator", ["reinmax", "straight_through"])
-@pytest.mark.parametrize("tau", [1.0, 1.3])
-def test_second_derivatives_are_those_at_the_fixed_draw(operator: str, tau: float) -> None:
+@pytest.mark.parametrize("estimator", [ReinMax(), ReinMax(tau=1.3), StraightThrough(), StraightThrough(tau=1.3)])
+def test_second_derivatives_are_those_at_the_fixed_draw(estimator: ReinMax | StraightThrough) -> None:
     values, g, direction = (normal(6, 5, seed=seed) for seed in range(3))
     logits = values.clone().requires_grad_()
-    draws = fused.sample(operator, logits, tau, seeded())  # type: ignore[arg-type]
+    draws = fused.sample(estimator, logits, seeded())
     (first,) = torch.autograd.grad(draws, logits, g, create_graph=True)
     (found,) = torch.autograd.grad(first, logits, direction)
     exact = values.double().requires_grad_()
-    wanted_first = expected(operator, exact, draws.detach(), tau, g, None)
+    wanted_first = expected(estimator.name, exact, draws.detach(), estimator.tau, g, None)
     assert error(first.detach(), wanted_first.detach()) < 1e-6
     assert error(found, torch.autograd.grad(wanted_first, exact, direction.double())[0]) < 1e-6
 
@@ -226,7 +226,7 @@ def test_probabilities_can_be_differentiated_twice() -> None:
 
 def test_many_gradients_at_once() -> None:
     logits = normal(6, 5).requires_grad_()
-    draws = fused.sample("reinmax", logits, 1.3, seeded())
+    draws = fused.sample(ReinMax(tau=1.3), logits, seeded())
     upstream = normal(3, 6, 5)
     (found,) = torch.autograd.grad(draws, logits, upstream, is_grads_batched=True, retain_graph=True)
     for number, g in enumerate(upstream):
@@ -245,8 +245,11 @@ def test_what_may_be_changed_in_place() -> None:
         draws.sum().backward()
 
 
-def test_the_kernels_are_for_gpus() -> None:
+def test_the_kernels_are_for_gpus_and_for_two_estimators() -> None:
     assert not fused.available(torch.zeros(3, 2))
+    assert all(fused.knows(estimator) for estimator in (ReinMax(tau=1.3), StraightThrough(tau=0.5)))
+    others = ReinMax(second_weight=1), ReinMax(baseline="uniform"), GumbelSoftmax()
+    assert not any(fused.knows(other) for other in others)
 
 
 def with_probs(logits: Tensor) -> Tensor:
@@ -254,8 +257,12 @@ def with_probs(logits: Tensor) -> Tensor:
     return (draws @ torch.arange(5.0)).pow(2).sum() + probs.square().sum()
 
 
+STRAIGHT_THROUGH = StraightThrough(tau=1.3)
+
+
 def draws_alone(logits: Tensor) -> Tensor:
-    return (fused.sample("straight_through", logits, 1.3) @ torch.arange(5.0)).pow(2).sum()
+    assert fused.knows(STRAIGHT_THROUGH) and not fused.available(logits)
+    return (fused.sample(STRAIGHT_THROUGH, logits) @ torch.arange(5.0)).pow(2).sum()
 
 
 @pytest.mark.slow

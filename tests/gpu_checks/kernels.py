@@ -40,7 +40,7 @@ def kernel_frequencies(device: str) -> str:
         # No class so rare that its number of draws were far from normal.
         logits = torch.rand(classes, generator=torch.Generator().manual_seed(classes)).to(device)
         rows = 20_000 if classes > 1000 else 200_000
-        draws = fused.sample("reinmax", logits.expand(rows, classes), 1.0, torch.Generator(device).manual_seed(0))
+        draws = fused.sample(ReinMax(), logits.expand(rows, classes), torch.Generator(device).manual_seed(0))
         worst = max(worst, deviation(draws, logits) if classes <= 1000 else blockwise(draws, logits))
     assert worst < 5, worst
     return f"largest deviation {worst:.1f} standard errors; {rare(device)}; {masked(device)}"
@@ -56,7 +56,7 @@ def blockwise(draws: Tensor, logits: Tensor) -> float:
 def rare(device: str) -> str:
     rows = 2**27
     logits = torch.tensor([0.0, -15.5], device=device)
-    found = int(fused.sample("reinmax", logits.expand(rows, 2), 1.0)[:, 1].sum(dtype=torch.float64).item())
+    found = int(fused.sample(ReinMax(), logits.expand(rows, 2))[:, 1].sum(dtype=torch.float64).item())
     wanted = rows * logits.double().softmax(-1)[1].item()
     assert abs(found - wanted) < 5 * math.sqrt(wanted), (found, wanted)
     return f"a class of probability 2e-7 {found} times where {wanted:.0f} were expected"
@@ -93,7 +93,7 @@ def kernel_gradients(device: str) -> str:
 
 
 def differences(estimator: ReinMax | StraightThrough, logits: Tensor, g: Tensor, v: Tensor) -> list[float]:
-    draws = fused.sample(estimator.name, logits, estimator.tau)
+    draws = fused.sample(estimator, logits)
     found = [difference(torch.autograd.grad(draws, logits, g)[0], exact(estimator, logits, draws, g))]
     if isinstance(estimator, ReinMax):
         draws, probs = fused.reinmax(logits, estimator.tau)
@@ -124,7 +124,7 @@ def graphs(device: str) -> str:
         return NO_GPU
     for estimator in ESTIMATORS:
         replayed(estimator, estimator.sample, device)
-        replayed(estimator, lambda logits, of=estimator: fused.sample(of.name, logits, of.tau), device)
+        replayed(estimator, lambda logits, of=estimator: fused.sample(of, logits), device)
     graphed(device)
     return f"{len(ESTIMATORS)} estimators, with and without the kernels, and make_graphed_callables"
 
@@ -162,7 +162,7 @@ def warmed_up(step: Callable[[], object]) -> None:
 
 def graphed(device: str) -> None:
     logits, g = torch.randn(512, 10, device=device, requires_grad=True), torch.randn(512, 10, device=device)
-    function = torch.cuda.make_graphed_callables(lambda x: fused.sample("reinmax", x, 1.0), (logits,))
+    function = torch.cuda.make_graphed_callables(lambda x: fused.sample(ReinMax(), x), (logits,))
     for _ in range(2):
         draws = function(logits)
         (found,) = torch.autograd.grad(draws, logits, g)
