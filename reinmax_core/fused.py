@@ -9,9 +9,9 @@ What is kept for the backward pass are the logits, not the probabilities: their 
 and their underflow where a high tau brings rare classes back, would cost the gradient digits. So the
 logits must not be changed in place before the backward pass; torch raises an error if they are.
 
-The kernels' tiles hold about 1024 entries, 8 a thread of 4 warps: for few classes many rows, so that a row's sums stay
-within few threads and memory is read in whole lines; beyond 1024 classes one row and more warps, up to 8192
-entries at once. All arithmetic is in float32, whatever the type of the logits.
+A program's tile holds about 1024 entries, 8 for each thread of 4 warps: of few classes many rows, so that
+the sums over a row stay within few threads and memory is read in whole lines; beyond 1024 classes one row
+and more warps, up to 8192 entries at once. All arithmetic is in float32, whatever the type of the logits.
 """
 
 from __future__ import annotations
