@@ -2,8 +2,8 @@
 
 The forward kernel reads logits and writes draws, probabilities if wanted, and one integer a row; the
 backward kernel reads logits and the arriving gradient and writes the gradient. Nothing else of the size of
-the logits is read, written or kept, which is what bounds the speed: arithmetic and random numbers (one of
-64 bits a row, made inside the kernel from a seed that torch's generator draws) take less time than that.
+the logits is read, written or kept, so that moving them should bound the speed. A row needs one random
+number, of 64 bits, made inside the kernel from a seed that torch's generator draws.
 
 What is kept for the backward pass are the logits, not the probabilities: their rounding to a half type,
 and their underflow where a high tau brings rare classes back, would cost the gradient digits. So the
