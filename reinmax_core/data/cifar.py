@@ -6,10 +6,12 @@ Layers of Features from Tiny Images", 2009, https://www.cs.toronto.edu/~kriz/cif
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, ClassVar, Final
 
-from reinmax_core.data.base import Citation
+from reinmax_core.data.base import Citation, DataSet, DataSource
 from reinmax_core.data.file import DataCorrupt
+from reinmax_core.data.images import ImageData
 
 if TYPE_CHECKING:
     import numpy
@@ -19,14 +21,24 @@ CLASSES: Final = 10
 PIXELS: Final = 3 * 32 * 32
 RECORD: Final = 1 + PIXELS
 
-CITATION: Final = Citation(
-    authors="Alex Krizhevsky",
-    title="Learning Multiple Layers of Features from Tiny Images",
-    year=2009,
-    link="https://www.cs.toronto.edu/~kriz/learning-features-2009-TR.pdf",
-)
 
-TERMS: Final = "No licence is stated by the authors, who ask to cite their report."
+class CifarImages(DataSet, ABC):
+    """Images of CIFAR-10, all or some of them, with a fixed division into training and test images."""
+
+    terms: ClassVar[str] = "No licence is stated by the authors, who ask to cite their report."
+    citation: ClassVar[Citation] = Citation(
+        authors="Alex Krizhevsky",
+        title="Learning Multiple Layers of Features from Tiny Images",
+        year=2009,
+        link="https://www.cs.toronto.edu/~kriz/learning-features-2009-TR.pdf",
+    )
+
+    training_images: ClassVar[int]
+    """How many there are for training."""
+
+    @abstractmethod
+    def load(self, source: DataSource) -> ImageData:
+        """Images [..., 3, 32, 32], red, green, blue, and labels 0 to 9; see `DataSet.load`."""
 
 
 def read(content: bytes, name: str) -> tuple[NDArray[numpy.uint8], NDArray[numpy.uint8]]:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import ClassVar, Literal, final
 
 from reinmax_core.data import cifar
-from reinmax_core.data.base import Citation, DataSet, DataSource
+from reinmax_core.data.base import DataSource
+from reinmax_core.data.cifar import CifarImages
 from reinmax_core.data.file import DataCorrupt, DataFile
 from reinmax_core.data.images import ImageData
 
@@ -16,14 +17,13 @@ TEST = "cifar-10-batches-bin/test_batch.bin"
 
 
 @final
-class Cifar10(DataSet):
+class Cifar10(CifarImages):
     """50,000 training and 10,000 test images of ten kinds of things, 32 x 32 in colour, as many of each kind."""
 
     name: Literal["cifar10"] = "cifar10"
 
     title: ClassVar[str] = "CIFAR-10"
-    terms: ClassVar[str] = cifar.TERMS
-    citation: ClassVar[Citation] = cifar.CITATION
+    training_images: ClassVar[int] = 50_000
     files: ClassVar[tuple[DataFile, ...]] = (
         DataFile(
             name="cifar10/cifar-10-binary.tar.gz",

@@ -6,13 +6,14 @@ import gzip
 from typing import ClassVar, Literal, final
 
 from reinmax_core.data import cifar
-from reinmax_core.data.base import Citation, DataSet, DataSource
+from reinmax_core.data.base import DataSource
+from reinmax_core.data.cifar import CifarImages
 from reinmax_core.data.file import DataFile
 from reinmax_core.data.images import ImageData
 
 
 @final
-class Cifar10Prefix(DataSet):
+class Cifar10Prefix(CifarImages):
     """The first 2,500 training and 500 test images of CIFAR-10, as published, each part compressed by itself.
 
     Enough to exercise a model on real photographs. Results on it are not results on CIFAR-10.
@@ -21,8 +22,7 @@ class Cifar10Prefix(DataSet):
     name: Literal["cifar10_prefix"] = "cifar10_prefix"
 
     title: ClassVar[str] = "CIFAR-10, first records only"
-    terms: ClassVar[str] = cifar.TERMS
-    citation: ClassVar[Citation] = cifar.CITATION
+    training_images: ClassVar[int] = 2_500
     files: ClassVar[tuple[DataFile, ...]] = (
         DataFile(
             name="cifar10/data_batch_1_first2500.bin.gz",

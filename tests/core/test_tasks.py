@@ -33,7 +33,8 @@ def generator(seed: int = 0) -> torch.Generator:
 def small(task: str, categories: int) -> dict[str, Any]:
     vae = {"categories": categories, "latents": 2, "batch": 8}
     few = {"hidden": 8, "batch": 8, "bound_samples": 2, "bound_images": 10, "gradient_batches": 2}
-    settings = {
+    settings: dict[str, dict[str, Any]] = {
+        "architecture_search": {"dataset": "cifar10_prefix", "cells": 1, "channels": 4, "batch": 8},
         "bernoulli_vae": few | {"latents": 2},
         "categorical_vae": vae,
         "gradient_quality": vae | {"images": 4, "draws": 20},

@@ -15,6 +15,7 @@ from reinmax_core.value import discover
 
 STEPS = 200
 SMALL = {
+    "architecture_search": {"dataset": "cifar10_prefix", "cells": 1, "channels": 4, "batch": 8},
     "bernoulli_vae": {"latents": 8, "bound_samples": 2, "bound_images": 10, "gradient_batches": 2},
     "polynomial": {"latents": 8},
     "categorical_vae": {"categories": 3, "latents": 2},
