@@ -1,0 +1,270 @@
+"""Estimators inside what PyTorch offers: compilation, export, autocast, checkpoints, deterministic mode and so on."""
+
+from __future__ import annotations
+
+import copy
+import io
+import pickle
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch._dynamo.testing import CompileCounterWithBackend
+from torch.utils.checkpoint import checkpoint
+
+from reinmax_core import reinmax
+from reinmax_core.estimators import Estimator, GumbelRao, Pathwise, ReinMax, ReinMaxCv, ReinMaxRao
+from reinmax_core.value import discover
+from tests.core.contract import with_classes
+
+ESTIMATORS = discover(Estimator)
+PATHWISE = [name for name, found in ESTIMATORS.items() if issubclass(found, Pathwise)]
+SCHEDULE = [1 + step / 10 for step in range(10)]
+INNER_WARNING = pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+
+
+@pytest.fixture(params=ESTIMATORS)
+def estimator(request: pytest.FixtureRequest) -> Estimator:
+    return ESTIMATORS[request.param]()  # type: ignore[call-arg]
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def cubic(draws: Tensor) -> Tensor:
+    weights = torch.linspace(-1, 2, draws.shape[-1], dtype=draws.dtype, device=draws.device)
+    return ((draws * weights).sum(-1) - 0.3) ** 3
+
+
+def gradient(values: Callable[[Tensor], Tensor], logits: Tensor) -> Tensor:
+    """That of the sum of the values, drawn from torch's own generator after a fixed seed."""
+    torch.manual_seed(0)
+    return torch.autograd.grad(values(logits).sum(), logits)[0]
+
+
+def compilations(values: Callable[..., Tensor], settings: list[object], classes: int) -> int:
+    """How often a function of logits and a setting is compiled, which is compared with itself as it is."""
+    torch._dynamo.reset()
+    counter = CompileCounterWithBackend("aot_eager")
+    compiled = torch.compile(values, fullgraph=True, backend=counter)
+    for setting in settings:
+        logits = torch.randn(6, classes, dtype=torch.float64, requires_grad=True)
+        found, wanted = (
+            gradient(lambda logits, run=run: run(logits, setting), logits)  # type: ignore[misc]  # noqa: B023
+            for run in (compiled, values)
+        )
+        assert torch.allclose(found, wanted, atol=1e-12), setting
+    return counter.frame_count
+
+
+def both_outputs(logits: Tensor, tau: float | Tensor) -> Tensor:
+    draws, probs = reinmax(logits, tau)
+    return cubic(draws) + probs.square().sum(-1)
+
+
+@INNER_WARNING
+@pytest.mark.parametrize("classes", [2, 5])
+def test_a_schedule_is_compiled_once_more_than_tau_1(classes: int) -> None:
+    assert compilations(both_outputs, [*SCHEDULE], classes) == 2
+    assert compilations(both_outputs, [torch.tensor(tau) for tau in SCHEDULE], classes) == 1
+    assert compilations(both_outputs, [torch.full((6, 1), tau) for tau in SCHEDULE], classes) == 1
+
+
+@pytest.mark.slow
+@INNER_WARNING
+@pytest.mark.parametrize("classes", [2, 5])
+@pytest.mark.parametrize("name", [name for name in ESTIMATORS if "tau" in ESTIMATORS[name].model_fields])
+def test_no_estimator_is_compiled_for_each_temperature(name: str, classes: int) -> None:
+    """The estimator is built outside: compiled code cannot look into the validation of its settings."""
+    schedule = [ESTIMATORS[name].model_validate({"tau": tau}) for tau in SCHEDULE]
+    assert compilations(lambda logits, estimator: estimator.expectation(logits, cubic), [*schedule], classes) == 2
+
+
+@INNER_WARNING
+@pytest.mark.parametrize("classes", [2, 5])
+@pytest.mark.parametrize("tau", [1.0, 1.3])
+def test_variants_of_reinmax_compile(tau: float, classes: int) -> None:
+    for variant in (ReinMax(tau=tau, second_weight=0.75), ReinMax(tau=tau, baseline="uniform", most_weight=2)):
+        assert compilations(lambda logits, estimator: cubic(estimator.sample(logits)), [variant], classes) == 1
+
+
+class Model(nn.Module):
+    def __init__(self, dim: int = -1) -> None:
+        super().__init__()
+        self.linear = nn.Linear(8, 5)
+        self.dim = dim
+
+    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        return reinmax(self.linear(inputs), 1.3, dim=self.dim)
+
+
+@pytest.mark.parametrize("dim", [-1, 0])
+def test_an_exported_program_draws_as_the_model_does(dim: int) -> None:
+    """After a round trip through a file, and for another number of rows than it was exported with."""
+    model, file = Model(dim), io.BytesIO()
+    rows = torch.export.Dim("rows") if dim == -1 else torch.export.Dim.STATIC  # type: ignore[attr-defined]
+    torch.export.save(torch.export.export(model, (torch.randn(7, 8),), dynamic_shapes=({0: rows},)), file)
+    file.seek(0)
+    program = torch.export.load(file).module()
+    inputs, found = torch.randn(200 if dim == -1 else 7, 8), []
+    for run in (program, model):
+        torch.manual_seed(0)
+        found.append(run(inputs))
+    assert torch.equal(found[0][0], found[1][0])
+    assert torch.allclose(found[0][1], found[1][1], atol=1e-6)
+    if dim == -1:
+        assert not torch.equal(program(inputs)[0], found[0][0]), "the draws became constants of the program"
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+@pytest.mark.parametrize("name", PATHWISE)
+def test_many_gradients_at_once(name: str, classes: int) -> None:
+    """Jacobians by torch.func, and gradients in batches, are the gradients one after the other."""
+    estimator = ESTIMATORS[name]()  # type: ignore[call-arg]
+    logits = torch.randn(3, classes, dtype=torch.float64, requires_grad=True)
+    torch.manual_seed(0)
+    draws = estimator.sample(logits)
+    each = torch.eye(draws.numel(), dtype=torch.float64).view(-1, *draws.shape)
+    wanted = torch.stack([torch.autograd.grad(draws, logits, one, retain_graph=True)[0] for one in each])
+    (batched,) = torch.autograd.grad(draws, logits, each, is_grads_batched=True)
+    torch.manual_seed(0)
+    jacobian = torch.func.jacrev(estimator.sample)(logits.detach())
+    assert torch.allclose(batched, wanted, atol=1e-14)
+    assert torch.allclose(jacobian.view_as(wanted), wanted, atol=1e-14)
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+@pytest.mark.parametrize("tau", [1.0, 1.3, torch.tensor([[1.0], [1.3], [4.0]])], ids=["1", "1.3", "rows"])
+def test_second_derivatives_of_both_outputs(tau: float | Tensor, classes: int) -> None:
+    logits = torch.randn(3, classes, dtype=torch.float64, requires_grad=True)
+
+    def outputs(logits: Tensor) -> tuple[Tensor, Tensor]:
+        return reinmax(logits, tau, generator=seeded())
+
+    assert torch.autograd.gradgradcheck(outputs, (logits,))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("estimator", "classes"), with_classes(2, 5, 40, 64), indirect=["estimator"])
+def test_autocast_changes_nothing_at_the_logits(estimator: Estimator, classes: int, dtype: torch.dtype) -> None:
+    logits, found = torch.randn(20, 3, classes, generator=seeded()).to(dtype).requires_grad_(), []
+    for enabled in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            found.append(gradient(lambda logits: estimator.expectation(logits, cubic), logits))
+    assert found[1].dtype == dtype
+    assert torch.equal(*found)
+
+
+@pytest.mark.parametrize("samples", [3, 200])
+@pytest.mark.parametrize("kind", [GumbelRao, ReinMaxRao, ReinMaxCv])
+def test_moments_of_soft_samples_keep_their_digits_under_autocast(kind: type[Pathwise], samples: int) -> None:
+    """With fewer samples than classes, and with more; the backward pass within autocast or after it."""
+    estimator = kind.model_validate({"samples": samples})
+    logits, upstream = (torch.randn(20, 7, generator=seeded(seed)).requires_grad_() for seed in (0, 1))
+    (wanted,) = torch.autograd.grad(estimator.sample(logits, generator=seeded()), logits, upstream)
+    with torch.autocast("cpu", torch.bfloat16):
+        after, within = (estimator.sample(logits, generator=seeded()) for _ in range(2))
+        assert torch.equal(torch.autograd.grad(within, logits, upstream)[0], wanted)
+    assert torch.equal(torch.autograd.grad(after, logits, upstream)[0], wanted)
+
+
+@pytest.mark.parametrize(("estimator", "classes"), with_classes(2, 5), indirect=["estimator"])
+def test_models_train_under_autocast(estimator: Estimator, classes: int) -> None:
+    """What reaches the layer before the draw is what its own half-precision logits get in single precision."""
+    layer, inputs = nn.Linear(8, classes), torch.randn(30, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = layer(inputs)
+        assert logits.dtype == torch.bfloat16
+        values = estimator.expectation(logits, lambda z: cubic(z.float()), generator=seeded())
+    values.sum().backward()
+    single = logits.detach().float().requires_grad_()
+    (at_logits,) = torch.autograd.grad(estimator.expectation(single, cubic, generator=seeded()).sum(), single)
+    assert layer.weight.grad is not None
+    wanted = at_logits.T @ inputs
+    assert (layer.weight.grad - wanted).norm() < 0.02 * wanted.norm()
+
+
+@pytest.mark.parametrize(("estimator", "classes"), with_classes(2, 5, 40), indirect=["estimator"])
+def test_logits_may_be_changed_in_place_before_the_backward_pass(estimator: Estimator, classes: int) -> None:
+    leaf, found = torch.randn(6, 3, classes, requires_grad=True), []
+    for changed in (False, True):
+        logits = leaf.clone()
+        values = estimator.expectation(logits, cubic, generator=seeded())
+        if changed:
+            logits.detach().zero_()
+            with torch.no_grad():
+                logits.sub_(1)
+        found.append(torch.autograd.grad(values.sum(), leaf)[0])
+    assert torch.equal(*found)
+
+
+@pytest.mark.parametrize("classes", [1, 2, 5, 40])
+@pytest.mark.parametrize("name", PATHWISE)
+def test_draws_may_be_changed_in_place(name: str, classes: int) -> None:
+    estimator, logits = ESTIMATORS[name](), torch.randn(6, 3, classes, requires_grad=True)  # type: ignore[call-arg]
+    found = []
+    for double in (Tensor.mul, Tensor.mul_):
+        draws = estimator.sample(logits, generator=seeded())
+        found.append(torch.autograd.grad(cubic(double(draws, 2)).sum(), logits)[0])
+    assert torch.equal(*found)
+
+
+@pytest.mark.parametrize(("estimator", "classes"), with_classes(2, 5), indirect=["estimator"])
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_checkpointed_draws_are_drawn_again(estimator: Estimator, classes: int, reentrant: bool) -> None:
+    logits = torch.randn(20, 3, classes, requires_grad=True)
+
+    def values(logits: Tensor) -> Tensor:
+        return estimator.expectation(logits, cubic)
+
+    found = []
+    for run in (values, lambda logits: checkpoint(values, logits, use_reentrant=reentrant)):
+        torch.manual_seed(0)
+        logits.grad = None
+        run(logits).sum().backward()
+        found.append(logits.grad)
+    assert torch.equal(*found)
+
+
+@pytest.fixture
+def deterministic() -> Iterator[None]:
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.usefixtures("deterministic")
+@pytest.mark.parametrize(("estimator", "classes"), with_classes(2, 5, 40, 1000), indirect=["estimator"])
+def test_nothing_needs_an_operation_without_a_fixed_order(estimator: Estimator, classes: int) -> None:
+    logits = torch.randn(6, classes, requires_grad=True)
+    values = [gradient(lambda logits: estimator.expectation(logits, cubic), logits) for _ in range(2)]
+    assert torch.equal(*values)
+
+
+@pytest.mark.parametrize(("estimator", "classes"), with_classes(2, 5, 40), indirect=["estimator"])
+def test_inference_mode_draws_the_same(estimator: Estimator, classes: int) -> None:
+    logits = torch.randn(6, 3, classes)
+    wanted = estimator.sample(logits, generator=seeded())
+    with torch.inference_mode():
+        assert torch.equal(estimator.sample(logits, generator=seeded()), wanted)
+        assert estimator.expectation(logits, cubic, generator=seeded()).isfinite().all()
+
+
+@pytest.mark.parametrize(("estimator", "classes"), with_classes(2, 5, 40), indirect=["estimator"])
+def test_shapes_are_found_without_numbers(estimator: Estimator, classes: int) -> None:
+    logits = torch.empty(6, 3, classes, device="meta", requires_grad=True)
+    assert estimator.sample(logits).shape == logits.shape
+    estimator.expectation(logits, cubic).sum().backward()
+    assert logits.grad is not None
+    assert logits.grad.is_meta
+
+
+def test_copies_of_an_estimator_are_equal(estimator: Estimator) -> None:
+    logits = torch.randn(6, 3, 2)
+    wanted = estimator.sample(logits, generator=seeded())
+    for copied in (copy.copy(estimator), copy.deepcopy(estimator), pickle.loads(pickle.dumps(estimator))):  # noqa: S301
+        assert copied == estimator
+        assert hash(copied) == hash(estimator)
+        assert torch.equal(copied.sample(logits, generator=seeded()), wanted)
