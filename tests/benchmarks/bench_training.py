@@ -70,6 +70,32 @@ def vae_by_hand(
             yield loss.item()
 
 
+def bernoulli_vae_by_hand(latents: int = 200, hidden: int = 200, samples: int = 2) -> Iterator[float]:
+    linear, leaky = torch.nn.Linear, torch.nn.LeakyReLU
+    encoder = torch.nn.Sequential(
+        linear(784, hidden), leaky(0.3), linear(hidden, hidden), leaky(0.3), linear(hidden, latents)
+    )
+    layers = (linear(latents, hidden), leaky(0.3), linear(hidden, hidden), leaky(0.3), linear(hidden, 784))
+    decoder = torch.nn.Sequential(*layers, torch.nn.Sigmoid())
+    optimizer = torch.optim.RAdam([*encoder.parameters(), *decoder.parameters()], lr=3e-4)
+    images = torch.tensor(Mnist().load(DataSource.from_environment()).train_images).flatten(1).float() / 255
+    while True:
+        for rows in torch.randperm(50_000).split(100):
+            x = torch.bernoulli(images[rows])
+            r = encoder(x)
+            logits = torch.stack((r, 1 - r), -1).repeat(samples, 1, 1)
+            draws, q = published_reinmax(logits, 1.1)
+            pixels = decoder(draws[..., 0])
+            target = x.repeat(samples, 1)
+            cross_entropy = torch.nn.functional.binary_cross_entropy(pixels, target, reduction="sum")
+            kl = (q * (q * 2 + 1e-10).log()).sum((-2, -1)).mean()
+            loss = cross_entropy / len(target) + kl
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            yield loss.item()
+
+
 def trainer(**spec: object) -> Iterator[object]:
     known = {"estimator": "reinmax", "steps": 10**8, "evaluate_every": 10**9}
     return iter(Trainer(RunSpec.model_validate(known | spec)))
@@ -91,6 +117,13 @@ def comparisons() -> Iterator[Comparison]:
         60,
         lambda: trainer(task=vae, log_every=100),
         lambda: vae_by_hand(10, 30, 1.3, torch.optim.RAdam),
+    )
+    yield Comparison(
+        "bernoulli_vae 2x200, K = 2, batch 100, RAdam",
+        1.5,
+        60,
+        lambda: trainer(task={"name": "bernoulli_vae", "samples": 2, "kl": "analytic"}, log_every=100),
+        bernoulli_vae_by_hand,
     )
 
 
