@@ -8,6 +8,7 @@ from scipy.stats import chisquare, kstest
 from torch import Tensor
 
 from reinmax_core import categorical
+from reinmax_core.estimators import ReinMax
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -106,3 +107,74 @@ def test_axes_beneath_a_value() -> None:
     assert categorical.beneath((5, 3, 2), (5, 3, 2, 7)) == ()
     with pytest.raises(ValueError, match=r"leading part of \(5, 3, 2\).* gave \(3,\)"):
         categorical.beneath((3,), (5, 3, 2, 7))
+
+
+def rare(classes: int, chance: float) -> tuple[Tensor, list[int]]:
+    """Probabilities [1, n] with rare classes at the first, a middle and the last place, or at the first of two."""
+    places = [0] if classes == 2 else sorted({0, classes // 2, classes - 1} - ({1} if classes == 3 else set()))
+    probs = torch.full((1, classes), (1 - len(places) * chance) / (classes - len(places)))
+    probs[0, places] = chance
+    return probs, places
+
+
+def rare_draws(draw: object, classes: int, chance: float, rows: int) -> tuple[Tensor, float]:
+    """How often each of the rare classes was drawn, and how often it should have been."""
+    probs, places = rare(classes, chance)
+    generator, counts, at_once = seeded(classes), torch.zeros(len(places)), 2 ** (22 - classes.bit_length() // 2)
+    for start in range(0, rows, at_once):
+        shape = (min(at_once, rows - start), classes)
+        drawn = draw(probs, shape, generator)  # type: ignore[operator]
+        counts += torch.stack([(drawn == place).sum() for place in places])
+    return counts, rows * chance
+
+
+@pytest.mark.parametrize(
+    ("draw", "classes", "chance", "rows"),
+    [
+        (categorical.draw, 2, 1e-6, 30_000_000),
+        (categorical.draw, 3, 1e-6, 15_000_000),
+        (categorical.draw, 100, 1e-5, 1_500_000),
+        (categorical.draw, 5000, 4e-5, 300_000),
+        (categorical.race, 3, 1e-5, 2_000_000),
+        pytest.param(categorical.draw, 2, 1e-7, 300_000_000, marks=pytest.mark.slow),
+        pytest.param(categorical.draw, 3, 1e-7, 150_000_000, marks=pytest.mark.slow),
+        pytest.param(categorical.draw, 100, 1e-6, 15_000_000, marks=pytest.mark.slow),
+    ],
+)
+def test_rare_classes_are_drawn_at_their_rate(draw: object, classes: int, chance: float, rows: int) -> None:
+    """In single precision, at the ends and between; a uniform number of 24 bits errs by up to 6e-8."""
+    counts, wanted = rare_draws(draw, classes, chance, rows)
+    assert ((counts - wanted).abs() < 4 * wanted**0.5).all()
+    assert abs(counts.sum() - len(counts) * wanted) < 3 * (len(counts) * wanted) ** 0.5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("classes", [2, 3])
+def test_what_hardly_ever_happens_does_not_happen(classes: int) -> None:
+    """A chance of 1e-12 in 2e8 draws, where one rounded up to a step of single precision would show 12 times."""
+    logits = torch.zeros(1, classes)
+    logits[0, 0] = -27.631
+    probs = categorical.probabilities(logits)
+    assert probs[0, 0].item() == pytest.approx(1e-12 / (classes - 1), rel=1e-3)
+    generator = seeded()
+    for _ in range(100):
+        assert not (categorical.draw(probs, (2_000_000, classes), generator) == 0).any()
+
+
+def test_more_classes_than_single_precision_can_count() -> None:
+    """2^24 + 3 of them: the last can be drawn, draws are uniform, and ReinMax has the gradient of its formula."""
+    classes = 2**24 + 3
+    logits = torch.zeros(1, classes)
+    drawn = categorical.draw(categorical.probabilities(logits), (1000, classes), seeded())
+    for half in (drawn < classes // 2, drawn % 2 == 0, drawn // 2 % 2 == 0, drawn % 4096 < 2048):
+        assert abs(half.sum() - 500) < 4 * 250**0.5
+    logits[0, -1] = 40
+    assert ReinMax().sample(logits)[0].nonzero().item() == classes - 1
+    logits.zero_().requires_grad_()
+    draws = ReinMax().sample(logits, generator=seeded())
+    number, upstream = int(draws.argmax()), torch.arange(classes).remainder(7).float()
+    (found,) = torch.autograd.grad(draws, logits, upstream.unsqueeze(0))
+    # p (g - g_d) / 2, and at d what makes the sum 0
+    wanted = (upstream - upstream[number]).double() / (2 * classes)
+    wanted[number] = -wanted.sum()
+    assert torch.allclose(found[0].double(), wanted, rtol=1e-5, atol=0)
