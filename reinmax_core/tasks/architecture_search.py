@@ -57,7 +57,7 @@ class ArchitectureSearch(Bilevel):
     avg_pool_3x3), the mean `entropy` of the edges in nats and the number of images that the weights are
     trained on. A search on `cifar10_prefix` exercises all of this and is no published result.
 
-    Sources: Liu, Dong, Liu, Yu and Gao, "Bridging Discrete and Backpropagation: Straight-Through and Beyond",
+    Source: Liu, Dong, Liu, Yu and Gao, "Bridging Discrete and Backpropagation: Straight-Through and Beyond",
     2023, arXiv 2304.08612, table 4; Dong, Liu, Musial and Gabrys, "NATS-Bench: Benchmarking NAS Algorithms for
     Architecture Topology and Size", 2021, arXiv 2009.00437; Dong and Yang, "Searching for a Robust Neural
     Architecture in Four GPU Hours", 2019, arXiv 1910.04465.
