@@ -222,15 +222,30 @@ def test_gumbel_rao_has_the_mean_of_gumbel_softmax_and_less_variance(classes: in
 
 
 @pytest.mark.parametrize("samples", [3, 200])
-def test_gumbel_rao_needs_only_moments_of_its_samples(samples: int) -> None:
-    """With fewer samples than classes, and with more, in parts or not: the mean Jacobian of the soft samples."""
+def test_gumbel_rao_keeps_none_of_its_samples(samples: int) -> None:
+    """With fewer samples than classes, and with more: the mean Jacobian of the soft samples."""
     logits, g = normal(6, 5).requires_grad_(), normal(6, 5, seed=1)
     probs, drawn = logits.detach().softmax(-1), torch.arange(6) % 5
-    soft = conditional.soft_samples(probs, drawn, 0.7, samples, seeded())
-    draws = gradients.averaged(logits, drawn, conditional.moments(probs, drawn, 0.7, samples, seeded()), 0.7)
+    source = seeded()
+    if samples < 5:  # drawn in the backward pass, from a generator of their own
+        source = torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=seeded())))
+    soft = conditional.soft_samples(probs, drawn, 0.7, samples, source)
+    draws = gradients.averaged(logits, drawn, probs, 0.7, samples, seeded())
     wanted = apply(jacobian(soft.mT).mean(1), g) / 0.7
     assert torch.allclose(torch.autograd.grad(draws, logits, g)[0], wanted, atol=1e-13)
     assert torch.equal(soft.argmax(-2), drawn.unsqueeze(-1).expand(6, samples))
+
+
+@pytest.mark.parametrize("samples", [3, 20])
+def test_gumbel_rao_in_parts_is_the_mean_of_all_parts(samples: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a working set that holds a few samples only: the law is the same, here by the mean of many rows."""
+    theta, g = normal(5), normal(5, seed=1)
+    whole = gradients_of(GumbelRao(samples=samples), theta, g, 40_000)
+    monkeypatch.setattr(conditional, "WORKING_SET", 40_000 * 5 * 2)
+    parts = gradients_of(GumbelRao(samples=samples), theta, g, 40_000)
+    errors = ((whole.var(0) + parts.var(0)) / 40_000).sqrt()
+    assert ((whole.mean(0) - parts.mean(0)).abs() < 4.5 * errors).all()
+    assert torch.allclose(parts.var(0), whole.var(0), rtol=0.1)
 
 
 def test_conditional_samples_have_the_law_of_gumbel_softmax_given_its_draw() -> None:
@@ -258,3 +273,27 @@ def test_gumbel_rao_tends_to_reinmax_as_tau_goes_to_0(classes: int) -> None:
     reinmax, rao = (torch.autograd.grad(draws, logits, g.unsqueeze(0))[0] for draws in pair)
     assert relative(rao, reinmax) < 0.1
     assert math.isclose(float(rao.sum()), 0, abs_tol=1e-9)
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_gumbel_softmax_tends_to_reinmax_as_tau_goes_to_0(classes: int) -> None:
+    """In the mean over its noise at each drawn class, ever closer, within what the number of draws lets through."""
+    theta, g, count = normal(classes), normal(classes, seed=1), 400_000
+    logits = theta.expand(classes, classes).clone().requires_grad_()
+    identity = ReinMax().through(logits, states(1, classes).squeeze(-1), categorical.probabilities(logits))
+    (wanted,) = torch.autograd.grad(identity, logits, g.expand_as(logits))
+    distances = []
+    for tau in (1.0, 0.3, 0.03):
+        single = theta.expand(count, classes).clone().requires_grad_()
+        draws = GumbelSoftmax(tau=tau).sample(single, generator=seeded())
+        (found,) = torch.autograd.grad(draws, single, g.expand_as(draws))
+        given = [found[draws[:, number] == 1] for number in range(classes)]
+        means, errors = (torch.stack(parts) for parts in zip(*map(mean_and_error, given), strict=True))
+        distances.append(relative(means, wanted))
+    assert distances[0] > 2 * distances[1] > 4 * distances[2]
+    # What is left is of the order of tau, besides the noise.
+    assert ((means - wanted).abs() < 4 * errors + 0.03 * wanted.abs().max()).all()
+
+
+def mean_and_error(samples: Tensor) -> tuple[Tensor, Tensor]:
+    return samples.mean(0), (samples.var(0) / len(samples)).sqrt()
