@@ -183,9 +183,16 @@ class _Picked(Function):
     @once_differentiable
     def backward(ctx: Any, u: Tensor) -> tuple[Tensor | None, ...]:
         # d/dz_k = <u, o_k>, d/do_picked = u
-        along = torch.stack([(u * output).sum() for output in ctx.saved_tensors])
+        along = torch.stack([_inner_product(u, output) for output in ctx.saved_tensors])
         passed = [u if k == ctx.picked else None for k in range(len(ctx.saved_tensors))]
         return along, None, *passed
+
+
+def _inner_product(u: Tensor, output: Tensor) -> Tensor:
+    if output.dim() == 0:
+        return u.sum() * output
+    # In one pass and without a copy, as channels lie last in memory.
+    return u.movedim(1, -1).reshape(-1).dot(output.movedim(1, -1).reshape(-1))
 
 
 def _normalisation(channels: int) -> nn.BatchNorm2d:

@@ -116,7 +116,10 @@ class ArchitectureSearch(Bilevel):
 
     def refusal(self, estimator: Estimator) -> str | None:
         if self.batch > self._half:
-            return f"a batch of {self.batch} is more than the {self._half} images of a half of {self.dataset}"
+            return (
+                f"a batch of {self.batch} cannot be taken from the {self._half} images of a half of {self.dataset!r}; "
+                f"choose a smaller batch"
+            )
         if self.tau_end is None:
             return None
         if not hasattr(estimator, "tau"):
