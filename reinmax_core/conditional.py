@@ -40,7 +40,7 @@ def moments(probs: Tensor, drawn: Tensor, tau: float, samples: int, generator: G
     probs = probs.detach().expand(*drawn.shape, probs.shape[-1])
     classes = probs.shape[-1]
     if classes == 2:
-        return _mean_product(probs, drawn, tau, samples, generator)
+        return _mean_of_products(probs, drawn, tau, samples, generator)
     if samples < classes:
         return soft_samples(probs, drawn, tau, samples, generator)
     total = probs.new_zeros(())
@@ -60,7 +60,28 @@ def soft_samples(probs: Tensor, drawn: Tensor, tau: float, samples: int, generat
     return weights / weights.sum(-2, keepdim=True)
 
 
-def _mean_product(probs: Tensor, drawn: Tensor, tau: float, samples: int, generator: Generator | None) -> Tensor:
+def seed(generator: Generator | None = None) -> int:
+    """The seed of a generator for soft samples that are drawn later."""
+    return int(torch.randint(2**62, (), generator=generator))
+
+
+def mean_product(probs: Tensor, drawn: Tensor, tau: float, samples: int, generator: Generator, g: Tensor) -> Tensor:
+    """The mean over soft samples y, drawn here and now, of J(y) g, [..., n]: as many at a time as memory should hold.
+
+    Args and errors as for `moments`; g is [..., n].
+    """
+    probs = probs.expand(*drawn.shape, probs.shape[-1])
+    g = (g - categorical.wide(g[..., :1])).unsqueeze(-1)
+    total = torch.zeros_like(g)
+    for size in _chunks(samples, probs.numel()):
+        soft = soft_samples(probs, drawn, tau, size, generator)
+        # y * g - y (y . g), summed over the samples
+        along = categorical.matrix_product(soft.mT, g)
+        total += soft.sum(-1, keepdim=True) * g - categorical.matrix_product(soft, along)
+    return total.squeeze(-1) / samples
+
+
+def _mean_of_products(probs: Tensor, drawn: Tensor, tau: float, samples: int, generator: Generator | None) -> Tensor:
     other = categorical.at_drawn(drawn, probs[..., 1], probs[..., 0]).unsqueeze(-1)
     total = probs.new_zeros(())
     for size in _chunks(samples, drawn.numel()):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from torch import Generator, Tensor
 
-from reinmax_core import categorical, conditional, gradients
+from reinmax_core import categorical, gradients
 
 
 def averaged(
@@ -33,8 +33,7 @@ def averaged(
     Raises:
         RuntimeError: differentiated twice, as `gradients.averaged`.
     """
-    moments = conditional.moments(_midpoint(probs, drawn), drawn, tau, samples, generator)
-    return gradients.averaged(logits, drawn, moments, tau)
+    return gradients.averaged(logits, drawn, _midpoint(probs, drawn), tau, samples, generator)
 
 
 def pulled(logits: Tensor, drawn: Tensor, probs: Tensor, soft: Tensor, tau: float) -> Tensor:

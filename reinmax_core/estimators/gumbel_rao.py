@@ -17,7 +17,7 @@ class GumbelRao(Pathwise):
     """`GumbelSoftmax` averaged over `samples` draws of the noise that agree with the one draw that is made.
 
     Same mean as `GumbelSoftmax` of that tau, so the same bias, and never more variance. The cost is
-    evaluated once; memory grows with the smaller of `samples` and the number of classes.
+    evaluated once; memory does not grow with `samples`.
 
     Not for second derivatives, which raise RuntimeError, nor for very many classes, where the noise is
     what a step costs.
@@ -48,11 +48,10 @@ class GumbelRao(Pathwise):
     def draw(self, logits: Tensor, generator: Generator | None) -> Tensor:
         import torch
 
-        from reinmax_core import categorical, conditional, gradients
+        from reinmax_core import categorical, gradients
 
         probs = categorical.probabilities(logits)
         drawn = categorical.draw(probs, logits.shape, generator)
         if not torch.is_grad_enabled():
             return categorical.one_hot(drawn, logits.shape[-1], logits.dtype)
-        relaxed = conditional.moments(probs, drawn, self.tau, self.samples, generator)
-        return gradients.averaged(logits, drawn, relaxed, self.tau)
+        return gradients.averaged(logits, drawn, probs, self.tau, self.samples, generator)

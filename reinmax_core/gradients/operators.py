@@ -14,10 +14,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 from torch.autograd import Function
 
-from reinmax_core import categorical
+from reinmax_core import categorical, conditional
 from reinmax_core.gradients.functions import apply, constant
 
 
@@ -81,28 +81,31 @@ def reinmax_from_the_mean(
     return apply(_FromTheMean, logits, drawn, probs, tempered, weight if most is None else weight.clamp(max=most))
 
 
-def averaged(logits: Tensor, drawn: Tensor, moments: Tensor, tau: float) -> Tensor:
-    """One-hot `drawn` whose backward pass is the mean over k of J(y_k) g / tau for given soft samples y_k.
+def averaged(
+    logits: Tensor, drawn: Tensor, probs: Tensor, tau: float, samples: int, generator: Generator | None
+) -> Tensor:
+    """One-hot `drawn` whose backward pass is the mean of J(y) g / tau over soft samples y given the draw.
+
+    None of them is kept. They are drawn in the backward pass; for two classes, on accelerators and inside
+    transforms at once, and reduced to their second moments.
 
     Args:
         logits: rows [..., n].
         drawn: classes [...].
-        moments: what is known of the soft samples: for n = 2 the mean [...] of the products of their two
-            entries; else the mean [..., n, n] of y_k y_k^T, or all of them [..., n, K] if K < n.
+        probs: the probabilities [..., n] of which the soft samples are made, broadcastable to `logits`.
         tau: the temperature of the soft samples.
+        samples: their number K.
+        generator: the source of randomness; torch's global one if None.
 
     Raises:
-        RuntimeError: differentiated twice, for which the moments do not suffice.
+        RuntimeError: differentiated twice, for which nothing is kept.
     """
-    moments = constant(
-        logits,
-        moments,
-        "the soft samples were reduced to their second moments; "
-        "use an estimator with a single soft sample, such as 'gumbel_softmax'",
-    )
-    if logits.shape[-1] == 2:
-        return apply(_TwoClasses, logits, drawn, moments / tau)
-    return apply(_Averaged, logits, drawn, moments, tau)
+    remedy = "its soft samples are not kept; use an estimator with a single soft sample, such as 'gumbel_softmax'"
+    if logits.shape[-1] > 2 and categorical.readable() and logits.device.type == "cpu":
+        kept = constant(logits, probs.detach(), remedy)
+        return apply(_AveragedLater, logits, drawn, kept, tau, samples, conditional.seed(generator))
+    moments = constant(logits, conditional.moments(probs, drawn, tau, samples, generator), remedy)
+    return apply(_TwoClasses if logits.shape[-1] == 2 else _Averaged, logits, drawn, moments, tau)
 
 
 def _along(slope: Tensor, g: Tensor) -> Tensor:
@@ -126,16 +129,17 @@ class _Draw(Function):
 
 
 class _TwoClasses(_Draw):
-    """Any operator of two classes, by its coefficient."""
+    """Any operator of two classes, by its coefficient times tau."""
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         ctx.save_for_backward(inputs[2])
+        ctx.tau = inputs[3]
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         (slope,) = ctx.saved_tensors
-        return _along(slope, g), None, None
+        return _along(slope / ctx.tau, g), None, None, None
 
 
 class _StraightThroughTwoClasses(_Draw):
@@ -233,6 +237,20 @@ class _FromTheMean(_Draw):
         mean = torch.where(possible, shifted, 0).sum(-1, keepdim=True) / possible.sum(-1, keepdim=True)
         product = mean * probs + weight * categorical.jacobian_product(probs if tempered is None else tempered, shifted)
         return categorical.subtract_at(product, drawn, mean).to(g.dtype), None, None, None, None
+
+
+class _AveragedLater(_Draw):
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs[1:3])
+        ctx.tau, ctx.samples, ctx.seed = inputs[3:]
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        drawn, probs = ctx.saved_tensors
+        generator = torch.Generator(probs.device).manual_seed(ctx.seed)
+        product = conditional.mean_product(probs, drawn, ctx.tau, ctx.samples, generator, g)
+        return (product / ctx.tau).to(g.dtype), None, None, None, None, None
 
 
 class _Averaged(_Draw):

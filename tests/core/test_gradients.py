@@ -226,14 +226,32 @@ def test_gumbel_rao_keeps_none_of_its_samples(samples: int) -> None:
     """With fewer samples than classes, and with more: the mean Jacobian of the soft samples."""
     logits, g = normal(6, 5).requires_grad_(), normal(6, 5, seed=1)
     probs, drawn = logits.detach().softmax(-1), torch.arange(6) % 5
-    source = seeded()
-    if samples < 5:  # drawn in the backward pass, from a generator of their own
-        source = torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=seeded())))
+    # They are drawn in the backward pass, from a generator of their own.
+    source = seeded(conditional.seed(seeded()))
     soft = conditional.soft_samples(probs, drawn, 0.7, samples, source)
     draws = gradients.averaged(logits, drawn, probs, 0.7, samples, seeded())
     wanted = apply(jacobian(soft.mT).mean(1), g) / 0.7
     assert torch.allclose(torch.autograd.grad(draws, logits, g)[0], wanted, atol=1e-13)
     assert torch.equal(soft.argmax(-2), drawn.unsqueeze(-1).expand(6, samples))
+
+
+@pytest.mark.parametrize("samples", [3, 200])
+def test_moments_of_soft_samples_say_the_same(samples: int) -> None:
+    """As they are used on accelerators and inside transforms."""
+    logits, g = normal(6, 5).requires_grad_(), normal(6, 5, seed=1)
+    probs, drawn = logits.detach().softmax(-1), torch.arange(6) % 5
+
+    def gradient(row: Tensor, number: Tensor, upstream: Tensor) -> Tensor:
+        def along(at: Tensor) -> Tensor:
+            return gradients.averaged(at, number, at.softmax(-1), 0.7, samples, None) @ upstream
+
+        return torch.func.grad(along)(row)
+
+    torch.manual_seed(0)
+    found = torch.vmap(gradient, randomness="different")(logits.detach(), drawn, g)
+    torch.manual_seed(0)
+    soft = conditional.soft_samples(probs, drawn, 0.7, samples)
+    assert torch.allclose(found, apply(jacobian(soft.mT).mean(1), g) / 0.7, atol=1e-12)
 
 
 @pytest.mark.parametrize("samples", [3, 20])

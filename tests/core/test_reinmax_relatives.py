@@ -19,6 +19,11 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+def later(generator: torch.Generator) -> torch.Generator:
+    """That from which soft samples are drawn in the backward pass."""
+    return seeded(conditional.seed(generator))
+
+
 def normal(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, dtype=torch.float64, generator=seeded(seed))
 
@@ -55,7 +60,7 @@ def test_reinmax_rao_draw_by_draw(samples: int) -> None:
     draws, found = pulled_back(ReinMaxRao(tau=tau, samples=samples), theta, g)
     p = categorical.probabilities(theta)
     drawn = categorical.draw(p, theta.shape, generator)
-    soft = conditional.soft_samples((p + draws) / 2, drawn, tau, samples, generator)
+    soft = conditional.soft_samples((p + draws) / 2, drawn, tau, samples, later(generator))
     assert torch.equal(draws.argmax(-1), drawn)
     assert torch.allclose(found, 2 * mean_jacobian_product(soft, g, tau) - product(p, g) / 2, atol=1e-13)
 
@@ -68,7 +73,7 @@ def test_reinmax_cv_draw_by_draw_as_its_authors_compute_it(samples: int, tau: fl
     perturbed = theta + categorical.gumbel(theta, generator)
     assert torch.equal(draws.argmax(-1), perturbed.argmax(-1))
     m = (theta.softmax(-1) + draws) / 2
-    smooth = conditional.soft_samples(m, perturbed.argmax(-1), 0.8, samples, generator)
+    smooth = conditional.soft_samples(m, perturbed.argmax(-1), 0.8, samples, later(generator))
     single = (m.log() + (perturbed / 0.8).softmax(-1)).softmax(-1)
     correction = mean_jacobian_product(smooth, g, 0.8) - product(single, g) / 0.8
     assert torch.allclose(found, reinmax_by_hand(theta, draws, g, tau) + 0.6 * correction, atol=1e-13)
@@ -79,7 +84,7 @@ def test_unbiased_reinmax_cv_draw_by_draw() -> None:
     draws, found = pulled_back(ReinMaxCv(control_tau=0.8, eta=0.6, samples=3, mode="unbiased"), theta, g)
     p = categorical.probabilities(theta)
     drawn, m = categorical.draw(p, theta.shape, generator), (p + draws) / 2
-    smooth, single = (conditional.soft_samples(m, drawn, 0.8, count, generator) for count in (3, 1))
+    smooth, single = (conditional.soft_samples(m, drawn, 0.8, count, later(generator)) for count in (3, 1))
     correction = mean_jacobian_product(smooth, g, 0.8) - mean_jacobian_product(single, g, 0.8)
     assert torch.allclose(found, reinmax_by_hand(theta, draws, g) + 0.6 * correction, atol=1e-13)
 
