@@ -17,7 +17,7 @@ from torch import Tensor
 from reinmax_core.trainer import Trainer
 
 MODEL, STATE = "model.safetensors", "state.safetensors"
-VERSION = 1
+VERSION = 2
 
 Tree: TypeAlias = Any
 """Nested dicts and lists whose leaves are tensors, numbers, strings, booleans or None."""

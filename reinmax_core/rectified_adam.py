@@ -39,20 +39,23 @@ class RectifiedAdam(torch.optim.Adam):
     ) -> None:
         super().__init__(parameters, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, fused=True)
         for group in self.param_groups:
-            group |= {"rectified_lr": lr, "rectified_eps": eps, "steps": 0}
+            group["steps"] = 0
 
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """Takes one step; see `torch.optim.Optimizer.step`."""
+        asked = [(group["lr"], group["eps"]) for group in self.param_groups]
         for group in self.param_groups:
             group["steps"] += 1
             group["lr"], group["eps"] = _rectified(group)
         loss: float | None = super().step(closure)
+        for group, (lr, eps) in zip(self.param_groups, asked, strict=True):
+            group["lr"], group["eps"] = lr, eps
         return loss
 
 
 def _rectified(group: dict[str, Any]) -> tuple[float, float]:
     """Learning rate and epsilon with which Adam's step is that of Rectified Adam."""
-    lr, eps, (_, beta), step = group["rectified_lr"], group["rectified_eps"], group["betas"], group["steps"]
+    lr, eps, (_, beta), step = group["lr"], group["eps"], group["betas"], group["steps"]
     correction = 1 - beta**step
     # rho_inf = 2 / (1 - beta) - 1;  rho_t = rho_inf - 2 t beta^t / (1 - beta^t)
     limit = 2 / (1 - beta) - 1

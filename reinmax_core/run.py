@@ -92,7 +92,8 @@ class RunSpec(Value):
     evaluate_every: int = Field(
         ge=1,
         le=10**9,
-        description=f"Steps between evaluations, besides the one at the end; by default the steps over {EVALUATIONS}.",
+        description=f"Steps between evaluations, besides the one at the end; by default as published, or the steps "
+        f"over {EVALUATIONS}.",
     )
 
     @model_validator(mode="before")
@@ -163,7 +164,9 @@ def _with_recommendations(settings: dict[str, Any]) -> dict[str, Any]:
     published = task.recommended(estimator["name"])
     if published.tau is not None and _has_tau(estimator["name"]):
         estimator = {"tau": published.tau} | dict(estimator)
-    return settings | {"estimator": estimator, "optimizer": _published_optimizer(settings.get("optimizer"), published)}
+    interval = published.model_dump(include={"evaluate_every"}, exclude_none=True)
+    optimizer = _published_optimizer(settings.get("optimizer"), published)
+    return interval | settings | {"estimator": estimator, "optimizer": optimizer}
 
 
 def _published_optimizer(optimizer: object, published: Recommendation) -> object:
@@ -173,8 +176,9 @@ def _published_optimizer(optimizer: object, published: Recommendation) -> object
     if not isinstance(optimizer, Mapping):
         return optimizer
     known: dict[str, object] = {"name": published.optimizer or name_of(Adam)}
+    known |= published.model_dump(include={"clip_norm", "schedule"}, exclude_none=True)
     if optimizer.get("name", published.optimizer) == published.optimizer:
-        known |= published.model_dump(exclude={"tau", "optimizer"}, exclude_none=True)
+        known |= published.model_dump(include={"lr", "betas", "weight_decay"}, exclude_none=True)
     return known | dict(optimizer)
 
 

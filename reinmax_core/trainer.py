@@ -57,6 +57,7 @@ class Trainer:
             self.inner = InnerLevel(spec.task, self.model)
             parameters = spec.task.outer_parameters(self.model)
         self.optimizer = spec.optimizer.build(parameters)
+        self.schedule = spec.optimizer.schedule and spec.optimizer.schedule.build(self.optimizer, spec.task.direction)
         self.estimator = spec.estimator
         self.learning: Learning | None = None
         if isinstance(spec.estimator, Learned):
@@ -88,11 +89,18 @@ class Trainer:
         if self.learning:
             self.learning.optimizer.zero_grad()
         losses["loss"].backward()  # type: ignore[no-untyped-call]
+        self._clip()
         self.optimizer.step()
         if self.learning:
             self.learning.optimizer.step()
         self.step += 1
         return Progress(self.step, self.spec.steps, self._logged(losses))
+
+    def _clip(self) -> None:
+        """Scales the gradient down to the norm that it may have."""
+        if self.spec.optimizer.clip_norm is not None:
+            parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+            torch.nn.utils.clip_grad_norm_(parameters, self.spec.optimizer.clip_norm)
 
     def _logged(self, losses: dict[str, Tensor]) -> dict[str, float]:
         """What this step adds to the series of metrics: mostly nothing."""
@@ -104,13 +112,19 @@ class Trainer:
         if last or self.step % spec.log_every == 0:
             metrics |= self._since_log.take()
         if last or self.step % spec.evaluate_every == 0:
-            metrics |= self.evaluate()
+            metrics |= self.evaluate() | self._scheduled_lr()
         if last:
             metrics |= {f"train_{name}": value for name, value in self._last_epoch.take().items()}
         self._check_finite(metrics)
         self.final |= metrics
         self._note_best(metrics)
+        if self.schedule and spec.task.objective in metrics:
+            self.schedule.step(metrics[spec.task.objective])
         return metrics
+
+    def _scheduled_lr(self) -> dict[str, float]:
+        """The learning rate of the steps before an evaluation, where it is not the same throughout."""
+        return {"lr": self.optimizer.param_groups[0]["lr"]} if self.schedule else {}
 
     def evaluate(self) -> dict[str, float]:
         """The task's metrics now. Its draws depend on seed and step alone and leave the run's as they are."""
@@ -152,6 +166,7 @@ class Trainer:
             "best": self.best.model_dump() if self.best else None,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict() if self.schedule else None,
             "learning": self.learning.state_dict() if self.learning else None,
             "inner": self.inner.state_dict() if self.inner else None,
             "generator": self.generator.get_state(),
@@ -175,6 +190,8 @@ class Trainer:
         self.best = Best.model_validate(state["best"]) if state["best"] else None
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.schedule:
+            self.schedule.load_state_dict(state["schedule"])
         if self.learning:
             self.learning.load_state_dict(state["learning"])
         if self.inner:

@@ -80,23 +80,27 @@ class Forest:
         leaves: hidden and cell states of the leaves, [places, trees, 2 size].
         lengths: leaves of each tree, in falling order.
         cell: the composition.
+        learning: whether a `Descent` will follow, which needs the gates of all compositions.
     """
 
-    def __init__(self, leaves: Tensor, lengths: Sequence[int], cell: Cell) -> None:
+    def __init__(self, leaves: Tensor, lengths: Sequence[int], cell: Cell, *, learning: bool) -> None:
         self.merging, self.choosing = plan(lengths)
         self.count, self.trees, width = leaves.shape
         self.size, count, trees = width // 2, self.count, self.trees
-        self.pairs = 3 * count
+        self.learning = learning
+        self.pairs = count + 2 * sum(trees > 0 for trees in self.choosing)
         self.weight, self.bias, self.query = cell
         # [h_l, h_r] W^T = h_l W_l^T + h_r W_r^T, so that a node's two shares are computed once
-        self.shares_weight = torch.cat(self.weight.split(self.size, 1)).t().contiguous()
+        self.shares_weight = torch.cat(self.weight.chunk(2, 1)).t().contiguous()
         forget = self.bias.new_zeros(5, self.size)
         forget[1:3] = 1
         self.shares_bias = torch.cat((self.bias + forget.flatten(), torch.zeros_like(self.bias)))
-        self.nodes = leaves.new_zeros(1 + count + self.pairs, trees, width)
-        self.nodes[1 : count + 1] = leaves
-        self.gates = leaves.new_zeros(self.pairs, trees, 5 * self.size)
-        self.shares = leaves.new_zeros(count + 1, trees, 10 * self.size)
+        self.nodes = leaves.new_empty(1 + count + self.pairs, trees, width)
+        self.nodes[0], self.nodes[1 : count + 1], self.nodes[2 * count] = 0, leaves, 0
+        self.gates = leaves.new_empty(self.pairs if learning else count + 1, trees, 5 * self.size)
+        self.gates[count - 1] = 0
+        self.shares = leaves.new_empty(count + 1, trees, 10 * self.size)
+        self.shares[count] = 0
         self._connect(torch.tensor(lengths, device=leaves.device))
         self._compose_leaves()
 
@@ -122,7 +126,7 @@ class Forest:
         hidden = self.nodes[1 : count + 1, :, : self.size].reshape(-1, self.size)
         torch.addmm(self.shares_bias, hidden, self.shares_weight, out=self.shares[:count].view(-1, 10 * self.size))
         if count > 1:
-            left, right = self.shares.split(5 * self.size, -1)
+            left, right = self.shares.chunk(2, -1)
             states = self.nodes[1 : count + 1, :, self.size :]
             self._compose(0, left[: count - 1], right[1:count], states[:-1], states[1:])
             found = self.nodes[count + 1 : 2 * count, :, : self.size]
@@ -135,11 +139,15 @@ class Forest:
     def _compose(self, first: int, left: Tensor, right: Tensor, left_state: Tensor, right_state: Tensor) -> Tensor:
         """Composes pairs from `first` on, from shares and cell states [pairs, trees, ...]; their scores."""
         pairs, trees = left.shape[:2]
-        gated = torch.add(left, right, out=self.gates[first : first + pairs, :trees])
+        gates_from = first if self.learning else 0
+        gates_of_all = self.gates[gates_from : gates_from + pairs]
+        nodes_of_all = self.nodes[1 + self.count + first : 1 + self.count + first + pairs]
+        if trees < self.trees:
+            gates_of_all[:, trees:], nodes_of_all[:, trees:] = 0, 0
+        gated, node = torch.add(left, right, out=gates_of_all[:, :trees]), nodes_of_all[:, :trees]
         gated[..., : 4 * self.size].sigmoid_()
         gated[..., 4 * self.size :].tanh_()
         i, f_left, f_right, o, u = gates(gated)
-        node = self.nodes[1 + self.count + first : 1 + self.count + first + pairs, :trees]
         # c = c_l f_l + c_r f_r + u i;  h = o tanh(c)
         state = (left_state * f_left).addcmul_(right_state, f_right).addcmul_(u, i)
         node[..., self.size :] = state
@@ -156,15 +164,15 @@ class Forest:
         """Entries of a table [trees, places] at places [..., trees]."""
         return table[self.row[: places.shape[-1]], places]
 
-    def merge(self, step: int, choose: Choose, *, learning: bool) -> Step:
+    def merge(self, step: int, choose: Choose) -> Step:
         """Merges a pair of every tree that has one left; what it drew can be differentiated if `learning`."""
         trees, choosing, row = self.merging[step], self.choosing[step], self.row[: self.merging[step]]
         scores = draws = None
         # The leftmost place is never given up, so the last pair of a tree begins there.
         left = row.new_zeros(trees)
         if choosing:
-            scores = self.scores[:choosing, : self.count].clone().requires_grad_(learning)
-            with torch.set_grad_enabled(learning):
+            scores = self.scores[:choosing, : self.count].clone().requires_grad_(self.learning)
+            with torch.set_grad_enabled(self.learning):
                 draws = choose(scores, self.open[:choosing, : self.count])
             left[:choosing] = draws.detach().argmax(-1)
         right, previous = self.after[row, left], self.before[row, left]
@@ -191,7 +199,7 @@ class Forest:
         state = self.at(self.nodes, node)
         shares = torch.addmm(self.shares_bias, state[:, : self.size], self.shares_weight)
         self.shares[left, row] = shares
-        own_left, own_right = shares.split(5 * self.size, -1)
+        own_left, own_right = shares.chunk(2, -1)
         neighbours = self.at(self.shares, done.places[::3])
         lefts = torch.stack((neighbours[0, :, : 5 * self.size], own_left))
         rights = torch.stack((own_right, neighbours[1, :, 5 * self.size :]))
@@ -277,7 +285,7 @@ class Descent:
             forest.at(forest.gates, pair),
             forest.at(forest.nodes, pair + forest.count + 1),
             parts[..., self.size :],
-            *arrived.split(self.size, -1),
+            *arrived.chunk(2, -1),
         )
         self.merged.append((pair * forest.trees + row, inward))
         hidden = inward @ forest.weight
@@ -395,13 +403,13 @@ class _Merged(torch.autograd.Function):
     def forward(  # type: ignore[override]
         ctx: Any, leaves: Tensor, weight: Tensor, bias: Tensor, query: Tensor, lengths: Sequence[int], choose: Choose
     ) -> Tensor:
-        forest = Forest(leaves, lengths, Cell(weight, bias, query))
-        ctx.steps = [forest.merge(step, choose, learning=True) for step in range(len(forest.merging))]
+        forest = Forest(leaves, lengths, Cell(weight, bias, query), learning=True)
+        ctx.steps = [forest.merge(step, choose) for step in range(len(forest.merging))]
         ctx.forest = forest
         return forest.roots()
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, roots: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         descent = Descent(ctx.forest, roots)
         for step in reversed(range(len(ctx.steps))):
@@ -430,7 +438,7 @@ def merged(leaves: Tensor, lengths: Sequence[int], cell: Cell, choose: Choose) -
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (leaves, *cell)):
         roots: Tensor = _Merged.apply(leaves, *cell, lengths, choose)  # type: ignore[no-untyped-call]
         return roots
-    forest = Forest(leaves, lengths, cell)
+    forest = Forest(leaves, lengths, cell, learning=False)
     for step in range(len(forest.merging)):
-        forest.merge(step, choose, learning=False)
+        forest.merge(step, choose)
     return forest.roots()

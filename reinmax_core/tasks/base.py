@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, final
 
 from reinmax_core.estimators.base import Estimator, Pathwise
+from reinmax_core.schedules import Plateau
 from reinmax_core.value import Value
 
 if TYPE_CHECKING:
@@ -28,6 +29,12 @@ class Recommendation(Value):
     """Its decay of running means."""
     weight_decay: float | None = None
     """Its L2 penalty."""
+    clip_norm: float | None = None
+    """Norm to which larger gradients are scaled down, whatever the optimiser."""
+    schedule: Plateau | None = None
+    """How the learning rate changes, whatever the optimiser."""
+    evaluate_every: int | None = None
+    """Steps between evaluations."""
 
 
 class Batches(Protocol):

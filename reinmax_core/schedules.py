@@ -1,0 +1,48 @@
+"""How a learning rate changes while a run goes on."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from reinmax_core.value import Value
+
+if TYPE_CHECKING:
+    from torch import optim
+
+
+class Schedule(Value, ABC):
+    """A rule that changes the learning rate after each evaluation."""
+
+    name: str
+
+    @abstractmethod
+    def build(
+        self, optimizer: optim.Optimizer, direction: Literal["min", "max"]
+    ) -> optim.lr_scheduler.ReduceLROnPlateau:
+        """A scheduler to be stepped with the objective, of which a smaller or a larger value is better."""
+
+
+class Plateau(Schedule):
+    """Lowers the learning rate whenever the task's objective has not improved for more evaluations than `patience`.
+
+    An improvement is one by more than 1 in 10,000, as in `torch.optim.lr_scheduler.ReduceLROnPlateau`.
+    """
+
+    name: Literal["plateau"] = "plateau"
+    factor: float = Field(default=0.5, gt=0, lt=1, description="What the learning rate is multiplied by.")
+    patience: int = Field(
+        default=4, ge=0, le=10**6, description="Evaluations without an improvement that are put up with."
+    )
+
+    def build(
+        self, optimizer: optim.Optimizer, direction: Literal["min", "max"]
+    ) -> optim.lr_scheduler.ReduceLROnPlateau:
+        from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+        return ReduceLROnPlateau(optimizer, direction, factor=self.factor, patience=self.patience)
+
+
+SCHEDULES: tuple[type[Schedule], ...] = (Plateau,)

@@ -1,0 +1,161 @@
+"""Values of nested expressions, read off trees that the model draws."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field
+
+from reinmax_core.data.base import DataSet, DataSource
+from reinmax_core.data.expressions import MOST_WORDS, Reading, encoded, plain, vocabulary
+from reinmax_core.data.listops import Expressions
+from reinmax_core.data.listops import Listops as ListopsDataSet
+from reinmax_core.estimators.base import Estimator
+from reinmax_core.schedules import Plateau
+from reinmax_core.tasks.base import Batches, Recommendation, Task
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor, device, nn
+
+    from reinmax_core.buckets import Sequences
+    from reinmax_core.models.gumbel_tree_lstm import GumbelTreeLstm
+
+TRAINING_EXPRESSIONS = 77_477
+"""Training expressions that are short enough."""
+
+LABELS = 11
+"""The digits, after a symbol for unknown labels, which the published classifier has and nothing asks for."""
+
+EVALUATION_TOKENS = 8192
+"""Tokens whose trees are built at a time in an evaluation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Splits:
+    """The three parts of the data set as numbers, on their device."""
+
+    train: Sequences
+    valid: Sequences
+    test: Sequences
+
+
+class Listops(Task):
+    """Classify expressions such as `[MAX 2 9 [MIN 4 7 ] 0 ]` by their value, with a Gumbel Tree-LSTM.
+
+    The model is not told the structure: at every step it draws which two neighbouring nodes to merge. An
+    epoch has 77,477 training expressions, those of less than 100 words; so have the validation (857 of
+    1,000) and test sets (8,689 of 10,000). The training set is drawn anew from the published process.
+
+    Source: Liu, Dong, Liu, Yu and Gao, "Bridging Discrete and Backpropagation: Straight-Through and
+    Beyond", 2023, arXiv 2304.08612, table 1; settings from the authors' scripts. Data: Nangia and Bowman,
+    "ListOps: A Diagnostic Dataset for Latent Tree Learning", 2018, arXiv 1804.06028.
+    """
+
+    name: Literal["listops"] = "listops"
+    tokens: Reading = Field(
+        default="characters",
+        description="What a leaf of the tree is: a character, spaces included, as in the published results, or a word.",
+    )
+    embedding: int = Field(default=300, ge=1, le=4096, description="Length of a token's vector.")
+    hidden: int = Field(
+        default=300, ge=1, le=4096, description="Length of a node's hidden state and of its cell state."
+    )
+    dropout: float = Field(
+        default=0.5, ge=0, lt=1, description="Share of entries left out in training, in token vectors and classifier."
+    )
+    batch: int = Field(default=16, ge=1, le=10000, description="Expressions a step, of similar lengths.")
+
+    needs_pathwise: ClassVar[bool] = True
+    default_steps: ClassVar[int] = 96_840
+    objective: ClassVar[str] = "valid_accuracy"
+    direction: ClassVar[Literal["min", "max"]] = "max"
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return TRAINING_EXPRESSIONS // self.batch
+
+    @property
+    def draws_shape(self) -> None:
+        return None
+
+    def datasets(self) -> tuple[DataSet, ...]:
+        return (ListopsDataSet(),)
+
+    def recommended(self, estimator: str) -> Recommendation:
+        """Temperatures other than that of ReinMax are not published; theirs stay as they are."""
+        return Recommendation(
+            tau=1.1 if estimator == "reinmax" else None,
+            optimizer="radam",
+            lr=7e-4,
+            clip_norm=5.0,
+            schedule=Plateau(factor=0.5, patience=4),
+            evaluate_every=max(1, self.steps_per_epoch // 2),
+        )
+
+    def refusal(self, estimator: Estimator) -> str | None:
+        return None
+
+    def model(self) -> GumbelTreeLstm:
+        from reinmax_core.models.gumbel_tree_lstm import GumbelTreeLstm
+
+        return GumbelTreeLstm(
+            len(vocabulary(self.tokens)), LABELS, embedding=self.embedding, hidden=self.hidden, dropout=self.dropout
+        )
+
+    def data(self, device: device, source: DataSource) -> Splits:
+        from reinmax_core.buckets import Sequences
+
+        parts = _parts(source, self.tokens)
+        return Splits(*(Sequences(part.tokens.to(device), part.lengths, part.labels.to(device)) for part in parts))
+
+    def batches(self, data: Splits, seed: int) -> Batches:
+        from reinmax_core.buckets import Bucketed
+
+        return Bucketed(data.train, self.batch, seed)
+
+    def loss(self, model: nn.Module, batch: Sequences, estimator: Estimator, generator: Generator) -> dict[str, Tensor]:
+        from torch.nn.functional import cross_entropy
+
+        logits = model(batch.tokens.long(), batch.lengths.tolist(), estimator, generator)
+        accuracy = (logits.detach().argmax(-1) == batch.labels).float().mean()
+        return {"loss": cross_entropy(logits, batch.labels), "accuracy": accuracy}
+
+    def evaluate(self, model: nn.Module, data: Splits, estimator: Estimator, generator: Generator) -> dict[str, float]:
+        """Accuracies and cross-entropies in nats of the validation and the test set, for the likeliest merges."""
+        metrics = {}
+        for name, part in (("valid", data.valid), ("test", data.test)):
+            accuracy, loss = _judged(model, part)
+            metrics |= {f"{name}_accuracy": accuracy, f"{name}_loss": loss}
+        return metrics
+
+
+def _judged(model: nn.Module, sequences: Sequences) -> tuple[float, float]:
+    """Accuracy, and mean cross-entropy in nats."""
+    from torch.nn.functional import cross_entropy
+
+    right = loss = 0.0
+    for part in sequences.parts(EVALUATION_TOKENS):
+        logits = model.likeliest(part.tokens.long(), part.lengths.tolist())  # type: ignore[operator]
+        right += (logits.argmax(-1) == part.labels).sum().item()
+        loss += cross_entropy(logits, part.labels, reduction="sum").item()
+    return right / len(sequences), loss / len(sequences)
+
+
+@lru_cache(maxsize=2)
+def _parts(source: DataSource, reading: Reading) -> tuple[Sequences, ...]:
+    """Training, validation and test set on the CPU; nobody may write to them."""
+    data = ListopsDataSet().load(source)
+    return tuple(_sequences(part, reading) for part in (data.train, data.valid, data.test))
+
+
+def _sequences(expressions: Expressions, reading: Reading) -> Sequences:
+    import torch
+
+    from reinmax_core.buckets import Sequences
+
+    plainly = zip(map(plain, expressions.texts), expressions.labels, strict=True)
+    texts, labels = zip(*((text, label) for text, label in plainly if len(text.split()) < MOST_WORDS), strict=True)
+    tokens, lengths = (torch.from_numpy(array) for array in encoded(texts, reading))
+    return Sequences(tokens, lengths, torch.tensor(labels) + 1)
