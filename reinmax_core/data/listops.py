@@ -43,7 +43,7 @@ def _compressed(name: str, size: int, sha256: str, md5: str) -> DataFile:
 
 @final
 class Listops(DataSet):
-    """89,000 training, 1,000 validation and 10,000 test expressions such as `[MAX 2 9 [MIN 4 7 ] 0 ]`, and their values.
+    """Values of 89,000 training, 1,000 validation and 10,000 test expressions such as `[MAX 2 9 [MIN 4 7 ] 0 ]`.
 
     Validation and test expressions are the published ones. The published training file has no known
     checksum; `train_d20s_regenerated.tsv` stands in for it, drawn from the published process, and results

@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 
 class _Memory(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, inputs: Tensor, weight: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, inputs: Tensor, weight: Tensor) -> Tensor:
         length, rows, width = inputs.shape
         size = width // 4
         gates, states = inputs.clone(), inputs.new_zeros(length + 1, rows, 2 * size)
@@ -29,7 +29,7 @@ class _Memory(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, arriving: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+    def backward(ctx: Any, arriving: Tensor) -> tuple[Tensor, Tensor]:
         gates, states, weight = ctx.saved_tensors
         size = weight.shape[1]
         i, f, o, g = gates.chunk(4, -1)

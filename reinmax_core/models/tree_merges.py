@@ -400,7 +400,7 @@ SELECTION = _selection()
 
 class _Merged(torch.autograd.Function):
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, leaves: Tensor, weight: Tensor, bias: Tensor, query: Tensor, lengths: Sequence[int], choose: Choose
     ) -> Tensor:
         forest = Forest(leaves, lengths, Cell(weight, bias, query), learning=True)
@@ -410,7 +410,7 @@ class _Merged(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, roots: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, roots: Tensor) -> tuple[Tensor | None, ...]:
         descent = Descent(ctx.forest, roots)
         for step in reversed(range(len(ctx.steps))):
             descent.unmerge(step, ctx.steps[step])
