@@ -106,6 +106,9 @@ def _tempered(ratios: Tensor, tau: float) -> Tensor:
 
 def _chunks(samples: int, numbers_each: int) -> Iterator[int]:
     """Sizes that add up to `samples`, each with a working set of bounded size."""
-    largest = max(1, WORKING_SET // max(1, numbers_each))
+    # By comparisons, so that what is compiled for any number of rows holds for all that share a size.
+    largest = samples
+    while largest > 1 and largest * numbers_each > WORKING_SET:
+        largest = (largest + 1) // 2
     for start in range(0, samples, largest):
         yield min(largest, samples - start)
