@@ -12,7 +12,8 @@ overflows; the soft sample is r^(1/tau) divided by its sum.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Generator, Tensor
@@ -74,11 +75,20 @@ def mean_product(probs: Tensor, drawn: Tensor, tau: float, samples: int, generat
     g = (g - categorical.wide(g[..., :1])).unsqueeze(-1)
     total = torch.zeros_like(g)
     for size in _chunks(samples, probs.numel()):
-        soft = soft_samples(probs, drawn, tau, size, generator)
+        soft = _outside_batches(g, soft_samples, probs, drawn, tau, size, generator)
         # y * g - y (y . g), summed over the samples
         along = categorical.matrix_product(soft.mT, g)
         total += soft.sum(-1, keepdim=True) * g - categorical.matrix_product(soft, along)
     return total.squeeze(-1) / samples
+
+
+def _outside_batches(g: Tensor, sample: Callable[..., Tensor], *arguments: object) -> Tensor:
+    """What `sample` gives, also where `torch.autograd.grad` takes gradients in batches."""
+    if not torch._C._functorch.is_legacy_batchedtensor(g):
+        return sample(*arguments)
+    # That is a vmap over g, inside which nothing may be random. It is one of this thread only.
+    with ThreadPoolExecutor(1) as outside:
+        return outside.submit(sample, *arguments).result()
 
 
 def _mean_of_products(probs: Tensor, drawn: Tensor, tau: float, samples: int, generator: Generator | None) -> Tensor:

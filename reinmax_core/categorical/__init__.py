@@ -21,7 +21,16 @@ from reinmax_core.categorical.arithmetic import (
 )
 from reinmax_core.categorical.draws import draw, largest, one_hot, one_hot_draws, race, sample
 from reinmax_core.categorical.noise import exponential, gumbel, inner_uniform, squeeze_inside_, uniform
-from reinmax_core.categorical.rows import NoDistribution, distinct, readable, row_temperatures, rows, unrowed, wide
+from reinmax_core.categorical.rows import (
+    NoDistribution,
+    distinct,
+    placed,
+    readable,
+    row_temperatures,
+    rows,
+    unrowed,
+    wide,
+)
 from reinmax_core.categorical.softmax import FEW_CLASSES, is_one, jacobian_product, log_probabilities, probabilities
 
 __all__ = [
@@ -46,6 +55,7 @@ __all__ = [
     "one_hot",
     "one_hot_draws",
     "pair",
+    "placed",
     "probabilities",
     "put",
     "race",

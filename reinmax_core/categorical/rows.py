@@ -39,6 +39,11 @@ def unrowed(draws: Tensor, checked: Tensor, logits: Tensor, dim: int = -1) -> Te
     """
     if not _has_checked_values(checked):
         draws = draws + 0 * distinct(checked.detach()).amax(-1, keepdim=True)
+    return placed(draws, logits, dim)
+
+
+def placed(draws: Tensor, logits: Tensor, dim: int = -1) -> Tensor:
+    """Draws [..., n] with axis and dtype of `logits`."""
     axis = dim - logits.ndim if dim >= 0 else dim
     return (draws if axis == -1 else draws.movedim(-1, axis)).to(logits.dtype)
 

@@ -109,9 +109,11 @@ class Estimator(Value, ABC):
 
         Args and errors: as for `expectation`.
         """
-        from reinmax_core import categorical
+        from reinmax_core import categorical, fused
 
         rows = categorical.rows(logits, dim, mask)
+        if fused.available(rows) and fused.knows(self):
+            return categorical.placed(fused.sample(self, rows, generator), logits, dim)
         return categorical.unrowed(self.draw(rows, generator), rows, logits, dim)
 
 

@@ -110,12 +110,16 @@ def reinmax(
     Raises:
         ValueError: tau is below 1, infinite or of another shape, or as for `Estimator.expectation`.
     """
-    from reinmax_core import categorical, gradients
+    from reinmax_core import categorical, fused, gradients
 
     del hard
-    # Repeated rows are written out, since each has probabilities with a gradient of its own.
-    rows = categorical.rows(logits, dim, mask).contiguous()
     tau = categorical.row_temperatures(tau, logits, dim, least=1)
+    rows = categorical.rows(logits, dim, mask)
+    if fused.available(rows, tau):
+        draws, probs = fused.reinmax(rows, float(tau), generator)
+        return categorical.placed(draws, logits, dim), categorical.placed(probs, logits, dim)
+    # Repeated rows are written out, since each has probabilities with a gradient of its own.
+    rows = rows.contiguous()
     probs = categorical.probabilities(rows)
     drawn = categorical.draw(probs, rows.shape, generator)
     draws = gradients.reinmax(rows, drawn, probs, tau)
