@@ -42,6 +42,10 @@ class Estimator(Value, ABC):
     """How a gradient passes a draw from a categorical distribution.
 
     The fields of a subclass are its settings. Instances hold no state and are safe to share.
+
+    Inside `torch.compile` use one that was built outside, as compiled code cannot look into the validation of
+    settings; it is compiled for tau = 1, and once more for all other tau. Derivatives are those of the backward
+    pass: `torch.func.jvp` has none, and a program made by `torch.export` draws but passes no gradient back.
     """
 
     name: str
