@@ -28,7 +28,7 @@ class Schedule(Value, ABC):
 class Plateau(Schedule):
     """Lowers the learning rate whenever the task's objective has not improved for more evaluations than `patience`.
 
-    An improvement is one by more than 1 in 10,000, as in `torch.optim.lr_scheduler.ReduceLROnPlateau`.
+    Any better value is an improvement. For accuracies that is what torch's scheduler does by default, too.
     """
 
     name: Literal["plateau"] = "plateau"
@@ -42,7 +42,9 @@ class Plateau(Schedule):
     ) -> optim.lr_scheduler.ReduceLROnPlateau:
         from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-        return ReduceLROnPlateau(optimizer, direction, factor=self.factor, patience=self.patience)
+        return ReduceLROnPlateau(
+            optimizer, direction, factor=self.factor, patience=self.patience, threshold=0, threshold_mode="abs"
+        )
 
 
 SCHEDULES: tuple[type[Schedule], ...] = (Plateau,)

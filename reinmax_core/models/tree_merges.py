@@ -293,7 +293,7 @@ class Descent:
         self.base[done.places[2], row] = torch.cat((hidden[:, self.size :], right), -1)
         forest.undo(done)
         at_merge = self._multiply(done, arrived)
-        if done.draws is not None:
+        if done.draws is not None and done.draws.requires_grad:
             self._choose(done, at_merge)
 
     def _arrived(self, step: int, done: Step) -> Tensor:
@@ -411,10 +411,12 @@ class _Merged(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, roots: Tensor) -> tuple[Tensor | None, ...]:
+        if ctx.forest is None:
+            raise RuntimeError("the gradient of trees can be taken once; build them once more to take it again")
         descent = Descent(ctx.forest, roots)
         for step in reversed(range(len(ctx.steps))):
             descent.unmerge(step, ctx.steps[step])
-        del ctx.forest, ctx.steps
+        ctx.forest = ctx.steps = None
         return descent.leaves(), *descent.parameters(), None, None
 
 
@@ -431,6 +433,7 @@ def merged(leaves: Tensor, lengths: Sequence[int], cell: Cell, choose: Choose) -
         lengths: leaves of each tree, in falling order.
         cell: the composition.
         choose: draws the pairs; asked for the trees that have a choice, with scores and a mask [trees, places].
+            No gradient passes through draws that need none.
 
     Raises:
         ValueError: the lengths are not in falling order, or one is below 1.

@@ -20,7 +20,7 @@ from reinmax_core.value import discover
 DATA_SETS = [data_set() for data_set in discover(DataSet).values()]
 TOO_LARGE_TO_KEEP = {"cifar10"}
 KEPT = [data_set for data_set in DATA_SETS if data_set.name not in TOO_LARGE_TO_KEEP]
-WITHOUT_ADDRESS = {"cifar10_prefix", "nats_bench"}
+WITHOUT_ADDRESS = {"cifar10_prefix", "listops", "nats_bench"}
 
 
 @pytest.mark.parametrize("data_set", KEPT, ids=lambda data_set: data_set.name)

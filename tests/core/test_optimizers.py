@@ -1,10 +1,13 @@
 """Optimisers as values build the torch optimisers that they name."""
 
+from typing import Literal
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from reinmax_core.optimizers import OPTIMIZERS, Adam, Optimizer, RAdam, Sgd
+from reinmax_core.schedules import Plateau
 
 
 def trained(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], steps: int) -> list[Tensor]:
@@ -58,3 +61,36 @@ def test_state_resumes_exactly(optimizer_class: type[Optimizer]) -> None:
     second.load_state_dict(first.state_dict())
     for a, b in zip(expected, trained(second, half, 20), strict=True):
         assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("value", [RAdam(lr=0.5), Adam(lr=0.5), Sgd(lr=0.5)])
+@pytest.mark.parametrize("direction", ["min", "max"])
+def test_a_plateau_lowers_the_learning_rate_of_every_optimiser(
+    value: Optimizer, direction: Literal["min", "max"]
+) -> None:
+    ours = parameters()
+    optimizer = value.build(ours)
+    schedule = Plateau(factor=0.1, patience=2).build(optimizer, direction)
+    sign = 1 if direction == "max" else -1
+    rates = []
+    for objective in (1, 2, 3, 3, 2, 3, 4, 4, 4, 4):
+        schedule.step(sign * objective)
+        trained(optimizer, ours, 1)
+        rates.append(optimizer.param_groups[0]["lr"])
+    assert rates == pytest.approx([0.5] * 5 + [0.05] * 4 + [0.005])
+
+
+def test_a_lower_learning_rate_takes_proportionally_smaller_steps() -> None:
+    whole, lowered = parameters(), parameters()
+    a, b = RAdam(lr=0.5).build(whole), RAdam(lr=0.5).build(lowered)
+    before = trained(a, whole, 10)
+    assert all(torch.equal(one, other) for one, other in zip(before, trained(b, lowered, 10), strict=True))
+    b.param_groups[0]["lr"] *= 0.25
+    for start, large, small in zip(before, trained(a, whole, 1), trained(b, lowered, 1), strict=True):
+        torch.testing.assert_close(small - start, 0.25 * (large - start), rtol=1e-3, atol=1e-6)
+
+
+def test_a_schedule_may_be_named_or_left_out() -> None:
+    assert Adam.model_validate({"schedule": "plateau"}).schedule == Plateau()
+    assert Adam.model_validate({"schedule": None}).schedule is None
+    assert Adam().schedule is None

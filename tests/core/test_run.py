@@ -80,6 +80,14 @@ def test_the_published_learning_rate_is_for_the_published_optimiser() -> None:
     assert spec(task="categorical_vae", optimizer="sgd").optimizer.lr == 1e-2
 
 
+def test_the_published_protocol_holds_for_other_optimisers_too() -> None:
+    named = spec(task="listops", optimizer="adam")
+    assert (named.optimizer.lr, named.optimizer.clip_norm, named.optimizer.schedule.patience) == (1e-3, 5.0, 4)
+    given = spec(task="listops", optimizer={"clip_norm": None, "schedule": None}, evaluate_every=10)
+    assert (given.optimizer.lr, given.optimizer.clip_norm, given.optimizer.schedule) == (7e-4, None, None)
+    assert given.evaluate_every == 10
+
+
 def test_tau_twice_is_accepted_if_equal() -> None:
     assert spec(estimator={"name": "reinmax", "tau": 1.5}, tau=1.5).estimator.tau == 1.5
 

@@ -38,6 +38,7 @@ def small(task: str, categories: int) -> dict[str, Any]:
         "bernoulli_vae": few | {"latents": 2},
         "categorical_vae": vae,
         "gradient_quality": vae | {"images": 4, "draws": 20},
+        "listops": {"tokens": "words", "embedding": 6, "hidden": 6, "batch": 8},
     }
     return {"name": task, **settings.get(task, {})}
 

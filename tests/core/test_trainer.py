@@ -1,6 +1,6 @@
 """Runs: repeatable, resumable to the last bit, and what they report."""
 
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any
 
 import pytest
@@ -159,3 +159,51 @@ def test_the_model_file_is_plain_safetensors() -> None:
 
     trainer = finished(Trainer(spec()))
     assert torch.equal(load(encode(trainer)[MODEL])["theta"], parameters(trainer)["theta"])
+
+
+def test_gradients_above_the_norm_are_scaled_down_to_it() -> None:
+    def gradients(clip_norm: float | None) -> list[torch.Tensor]:
+        trainer = Trainer(spec(task=SMALL_VAE, optimizer={"name": "sgd", "lr": 1e-3, "clip_norm": clip_norm}))
+        next(iter(trainer))
+        return [parameter.grad for parameter in trainer.model.parameters() if parameter.grad is not None]
+
+    free = gradients(None)
+    norm = torch.cat([gradient.flatten() for gradient in free]).norm().item()
+    for gradient, unclipped in zip(gradients(norm / 4), free, strict=True):
+        torch.testing.assert_close(gradient, unclipped / 4)
+    assert all(torch.equal(one, other) for one, other in zip(gradients(norm * 4), free, strict=True))
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "radam", "sgd"])
+def test_a_run_on_a_schedule_resumes_bit_for_bit(optimizer: str) -> None:
+    # So large a learning rate that the loss soon stops falling.
+    settings = {"name": optimizer, "lr": 100.0, "clip_norm": 0.1, "schedule": {"name": "plateau", "patience": 1}}
+    run = spec(optimizer=settings, log_every=7, evaluate_every=2)
+    rates = [progress.metrics["lr"] for progress in Trainer(run) if "lr" in progress.metrics]
+    assert len(rates) == 20
+    assert rates[0] == 100
+    assert {below / above for above, below in pairwise(rates)} == {1, 0.5}
+    for stop in (3, 17, 28):
+        stopped, resumed = Trainer(run), Trainer(run)
+        for _ in islice(stopped, stop):
+            pass
+        restore(resumed, encode(stopped))
+        assert_equal_runs(finished(Trainer(run)), finished(resumed))
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_mixed_precision_is_another_run_of_the_same_kind(estimator: str) -> None:
+    """Close to that in single precision, resumed bit for bit, with parameters in single precision."""
+    task = SMALL_VAE | ({"categories": 2} if discover(Estimator)[estimator].binary_only else {})
+    runs = {}
+    for precision in ("float32", "bfloat16"):
+        run = spec(task=task, estimator=estimator, steps=6, evaluate_every=6, precision=precision)
+        runs[precision] = finished(Trainer(run))
+    assert all(parameter.dtype is torch.float32 for parameter in runs["bfloat16"].model.parameters())
+    assert runs["bfloat16"].final != runs["float32"].final
+    assert runs["bfloat16"].final["test_loss"] == pytest.approx(runs["float32"].final["test_loss"], rel=0.02)
+    stopped, resumed = Trainer(runs["bfloat16"].spec), Trainer(runs["bfloat16"].spec)
+    for _ in islice(stopped, 3):
+        pass
+    restore(resumed, encode(stopped))
+    assert_equal_runs(runs["bfloat16"], finished(resumed))

@@ -20,6 +20,7 @@ SMALL = {
     "polynomial": {"latents": 8},
     "categorical_vae": {"categories": 3, "latents": 2},
     "gradient_quality": {"categories": 3, "latents": 2, "images": 4, "draws": 20},
+    "listops": {"tokens": "words", "embedding": 6, "hidden": 6},
 }
 
 
