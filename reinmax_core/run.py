@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, GetJsonSchemaHandler, TypeAdapter, ValidationError, model_validator
 from pydantic.json_schema import JsonSchemaValue
@@ -85,6 +85,11 @@ class RunSpec(Value):
         ge=0,
         le=LARGEST_EXACT_JSON_INTEGER,
         description="Seed of initial parameters, data order and draws.",
+    )
+    precision: Literal["float32", "bfloat16"] = Field(
+        default="float32",
+        description="Of the matrix products of a step. bfloat16 is mixed precision: parameters, optimiser, estimators "
+        "and evaluations stay in float32.",
     )
     log_every: int = Field(
         ge=1, le=10**9, description=f"Steps between two logged losses; by default the steps over {LOG_POINTS}."

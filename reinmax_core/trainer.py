@@ -83,8 +83,10 @@ class Trainer:
         if self.inner:
             done = self.step / self.spec.steps
             estimator = self.inner.tempered(estimator, done)
-            losses |= self.inner.step(batch, estimator, self.generator, done)
-        losses |= self.spec.task.loss(self.model, batch, estimator, self.generator)
+            with self._mixed_precision():
+                losses |= self.inner.step(batch, estimator, self.generator, done)
+        with self._mixed_precision():
+            losses |= self.spec.task.loss(self.model, batch, estimator, self.generator)
         self.optimizer.zero_grad()
         if self.learning:
             self.learning.optimizer.zero_grad()
@@ -95,6 +97,9 @@ class Trainer:
             self.learning.optimizer.step()
         self.step += 1
         return Progress(self.step, self.spec.steps, self._logged(losses))
+
+    def _mixed_precision(self) -> torch.autocast:
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.spec.precision == "bfloat16")
 
     def _clip(self) -> None:
         """Scales the gradient down to the norm that it may have."""
