@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from reinmax_core.schedules import SCHEDULES
-from reinmax_core.value import Value, one_of_classes
+from reinmax_core.schedules import Plateau
+from reinmax_core.value import Value
 
 if TYPE_CHECKING:
     from torch import nn, optim
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 LearningRate = Annotated[float, Field(gt=0, le=100, description="Learning rate.")]
 WeightDecay = Annotated[float, Field(ge=0, le=1, description="L2 penalty added to the gradient, times the parameter.")]
 Decay = Annotated[float, Field(ge=0, lt=1)]
-AnySchedule: Any = one_of_classes(SCHEDULES)
 
 
 class Optimizer(Value, ABC):
@@ -28,7 +27,7 @@ class Optimizer(Value, ABC):
     clip_norm: float | None = Field(
         default=None, gt=0, le=1e6, description="Norm to which larger gradients of the model are scaled down, if any."
     )
-    schedule: AnySchedule | None = Field(
+    schedule: Plateau | None = Field(
         default=None, description="How the learning rate changes with the task's objective; constant by default."
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
@@ -13,19 +12,7 @@ if TYPE_CHECKING:
     from torch import optim
 
 
-class Schedule(Value, ABC):
-    """A rule that changes the learning rate after each evaluation."""
-
-    name: str
-
-    @abstractmethod
-    def build(
-        self, optimizer: optim.Optimizer, direction: Literal["min", "max"]
-    ) -> optim.lr_scheduler.ReduceLROnPlateau:
-        """A scheduler to be stepped with the objective, of which a smaller or a larger value is better."""
-
-
-class Plateau(Schedule):
+class Plateau(Value):
     """Lowers the learning rate whenever the task's objective has not improved for more evaluations than `patience`.
 
     Any better value is an improvement. For accuracies that is what torch's scheduler does by default, too.
@@ -40,11 +27,9 @@ class Plateau(Schedule):
     def build(
         self, optimizer: optim.Optimizer, direction: Literal["min", "max"]
     ) -> optim.lr_scheduler.ReduceLROnPlateau:
+        """A scheduler to be stepped with the objective, of which a smaller or a larger value is better."""
         from torch.optim.lr_scheduler import ReduceLROnPlateau
 
         return ReduceLROnPlateau(
             optimizer, direction, factor=self.factor, patience=self.patience, threshold=0, threshold_mode="abs"
         )
-
-
-SCHEDULES: tuple[type[Schedule], ...] = (Plateau,)

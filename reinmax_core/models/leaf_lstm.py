@@ -62,5 +62,7 @@ def memory(inputs: Tensor, weight: Tensor) -> Tensor:
     Source: Hochreiter and Schmidhuber, "Long Short-Term Memory", 1997; Gers, Schmidhuber and Cummins,
     "Learning to Forget", 2000, https://doi.org/10.1162/089976600300015015.
     """
-    states: Tensor = _Memory.apply(inputs, weight)  # type: ignore[no-untyped-call]
+    # Many small steps, whose rounding errors add up: not in half precision.
+    with torch.autocast(inputs.device.type, enabled=False):
+        states: Tensor = _Memory.apply(inputs.to(weight.dtype), weight)  # type: ignore[no-untyped-call]
     return states

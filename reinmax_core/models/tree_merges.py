@@ -438,10 +438,12 @@ def merged(leaves: Tensor, lengths: Sequence[int], cell: Cell, choose: Choose) -
     Raises:
         ValueError: the lengths are not in falling order, or one is below 1.
     """
-    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (leaves, *cell)):
-        roots: Tensor = _Merged.apply(leaves, *cell, lengths, choose)  # type: ignore[no-untyped-call]
-        return roots
-    forest = Forest(leaves, lengths, cell, learning=False)
-    for step in range(len(forest.merging)):
-        forest.merge(step, choose)
-    return forest.roots()
+    # Many small steps, whose rounding errors add up: not in half precision.
+    with torch.autocast(leaves.device.type, enabled=False):
+        if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (leaves, *cell)):
+            roots: Tensor = _Merged.apply(leaves, *cell, lengths, choose)  # type: ignore[no-untyped-call]
+            return roots
+        forest = Forest(leaves, lengths, cell, learning=False)
+        for step in range(len(forest.merging)):
+            forest.merge(step, choose)
+        return forest.roots()

@@ -102,3 +102,14 @@ def test_dropping_keeps_the_mean() -> None:
     dropped = model._dropped(torch.ones(100_000), generator())
     assert dropped.unique().tolist() == pytest.approx([0, 4 / 3])
     assert dropped.mean().item() == pytest.approx(1, abs=5 * (1 / 3 / 100_000) ** 0.5)
+
+
+def test_under_autocast_leaves_and_merges_keep_their_precision() -> None:
+    model = network().float()
+    expected = model(TOKENS, LENGTHS, ReinMax(), generator())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = model(TOKENS, LENGTHS, ReinMax(), generator())
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.float(), expected, atol=0.02 * expected.abs().max().item(), rtol=0)
+    found.float().square().sum().backward()
+    assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in model.parameters())
