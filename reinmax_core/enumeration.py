@@ -99,6 +99,9 @@ def _draws(states: range, probs: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 def _chunks(states: int, numbers_each: int) -> Iterator[range]:
     """All states but the first, in ranges whose draws are of bounded size."""
-    size = max(1, WORKING_SET // max(1, numbers_each))
+    # By comparisons, so that what is compiled for any number of rows holds for all that share a size.
+    size = states
+    while size > 1 and size * numbers_each > WORKING_SET:
+        size = (size + 1) // 2
     for start in range(1, states, size):
         yield range(start, min(start + size, states))
