@@ -49,7 +49,7 @@ class Listops(Task):
     1,000) and test sets (8,689 of 10,000). The training set is drawn anew from the published process.
 
     Source: Liu, Dong, Liu, Yu and Gao, "Bridging Discrete and Backpropagation: Straight-Through and
-    Beyond", 2023, arXiv 2304.08612, table 1; settings from the authors' scripts. Data: Nangia and Bowman,
+    Beyond", 2023, arXiv 2304.08612, table 1; settings from the authors' scripts; data: Nangia and Bowman,
     "ListOps: A Diagnostic Dataset for Latent Tree Learning", 2018, arXiv 1804.06028.
     """
 
