@@ -20,7 +20,6 @@ from tests.core.contract import with_classes
 
 ESTIMATORS = discover(Estimator)
 PATHWISE = [name for name, found in ESTIMATORS.items() if issubclass(found, Pathwise)]
-# `Exact` enumerates in parts whose size follows from the number of rows, which compiled code has to know for it.
 SIZED = with_classes(2, 5, 40)
 AVERAGED = {"gumbel_rao", "reinmax_cv", "reinmax_rao"}
 SCHEDULE = [1 + step / 10 for step in range(10)]
