@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterable
 from functools import cache
 from typing import Any, Literal, Self
 
@@ -76,8 +77,10 @@ class DataSetEntry(_Entry):
     """Licence, or what its authors say in place of one."""
     citation: Citation
     """Whom to name."""
+    bytes: int | None
+    """Size of its files together; null where that of one is not known."""
     files: tuple[DataFile, ...]
-    """Its files, with checksums and addresses."""
+    """Its files, with sizes, checksums and addresses, and what may stand in their place."""
     availability: Availability
     """Whether the files are at hand where the API runs; workers elsewhere look for themselves."""
 
@@ -90,6 +93,7 @@ class DataSetEntry(_Entry):
             summary=_summary(type(dataset)),
             licence=dataset.terms,
             citation=dataset.citation,
+            bytes=_sum(file.bytes for file in dataset.files),
             files=dataset.files,
             availability=dataset.availability(source),
         )
@@ -138,6 +142,11 @@ def _about(value_class: type[Value]) -> dict[str, Any]:
         "source": sources[0].removeprefix("Source: ") if sources else None,
         "json_schema": value_class.model_json_schema(),
     }
+
+
+def _sum(sizes: Iterable[int | None]) -> int | None:
+    known = tuple(sizes)
+    return None if None in known else sum(size for size in known if size)
 
 
 def _summary(value_class: type[Value]) -> str:

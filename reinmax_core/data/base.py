@@ -21,6 +21,17 @@ class DataUnavailable(RuntimeError):
     """A data file is neither on this machine nor to be had from any address."""
 
 
+class Located(Value):
+    """Where a file of a data set lies on this machine."""
+
+    name: str
+    """The file's name among those of the data set."""
+    read: str
+    """Name of the file that is read: the same, or that of an alternative in its place."""
+    path: str
+    """The copy that is read."""
+
+
 class DataSource(Value):
     """Where data files are looked for: the data directory, then the mirrors, then the published addresses.
 
@@ -47,13 +58,30 @@ class DataSource(Value):
         mirrors = environment.get("REINMAX_DATA_MIRROR", "").replace(",", " ").split()
         return cls(directory=Path(environment.get("REINMAX_DATA_DIR") or default), mirrors=tuple(mirrors))
 
-    def holds(self, file: DataFile) -> bool:
-        """Whether the copy that `fetch` would read lies on this machine in full size; its content is not read."""
-        sizes = (_size(place) for place in self._local_places(file))
-        size = next((size for size in sizes if size is not None), None)
-        if size is None:
-            return file.alternative is not None and self.holds(file.alternative)
-        return file.bytes in (None, size)
+    def located(self, file: DataFile) -> Located | None:
+        """The copy that `fetch` would read, if it lies on this machine in full size; its content is not read."""
+        for candidate in _with_alternatives(file):
+            places = (place for place in self._local_places(candidate.name) if _size(place) is not None)
+            if place := next(places, None):
+                is_whole = candidate.bytes in (None, _size(place))
+                return Located(name=file.name, read=candidate.name, path=str(place)) if is_whole else None
+        return None
+
+    def own(self, name: str) -> Path:
+        """The path of a user's file: one of that name below the data directory, or else below a mirror folder.
+
+        There is no published checksum for it, so nothing is fetched from an address.
+
+        Raises:
+            DataUnavailable: no folder has it.
+        """
+        places = self._local_places(name)
+        if path := next((place for place in places if place.is_file()), None):
+            return path
+        raise DataUnavailable(
+            f"{name!r} should be a file in a data folder of the machine that trains, but there is none at "
+            f"{' or '.join(map(str, places))}; put it there, or set REINMAX_DATA_DIR to the folder that has it"
+        )
 
     def fetch(self, file: DataFile) -> Path:
         """The path of a verified copy, downloaded into the directory if this machine has none.
@@ -83,9 +111,9 @@ class DataSource(Value):
             f"{self.directory / file.name}, or set REINMAX_DATA_MIRROR to a folder or an address that has {file.name}"
         )
 
-    def _local_places(self, file: DataFile) -> tuple[Path, ...]:
+    def _local_places(self, name: str) -> tuple[Path, ...]:
         folders = (self.directory, *(Path(mirror).expanduser() for mirror in self.mirrors if "://" not in mirror))
-        return tuple(folder / file.name for folder in folders)
+        return tuple(folder / name for folder in folders)
 
     def _addresses(self, file: DataFile) -> tuple[str, ...]:
         mirrors = (mirror for mirror in self.mirrors if "://" in mirror)
@@ -96,7 +124,7 @@ class DataSource(Value):
         if _size(own) is not None:
             return file.verify(own)
         failures.append(f"{own}: no such file")
-        for copy in self._local_places(file)[1:]:
+        for copy in self._local_places(file.name)[1:]:
             try:
                 return file.verify(copy)
             except (OSError, DataCorrupt) as error:
@@ -149,16 +177,30 @@ class Availability(Value):
     available: bool
     """Whether all files are there in full size."""
     missing: tuple[str, ...] = ()
-    """Names of the files that are not there in full size."""
+    """Names of the files that are not there in full size, and that cannot be made here either."""
+    found: tuple[Located, ...] = ()
+    """Where the files lie that are there."""
 
     reason: str | None = None
     """Why the data set is not available, with the remedy; None if it is."""
 
 
-class DataSet(Value, ABC):
-    """A published data set. Its facts are known without any of its files."""
+class Readable(Value, ABC):
+    """Data that a task reads: a published data set, or files of a user."""
 
     name: str
+
+    @abstractmethod
+    def digests(self, source: DataSource) -> dict[str, str]:
+        """The SHA-256 of each file that is read, by name: part of what is needed to repeat a run.
+
+        Raises:
+            DataUnavailable: a file is neither on this machine nor to be had.
+        """
+
+
+class DataSet(Readable, ABC):
+    """A published data set. Its facts are known without any of its files."""
 
     title: ClassVar[str]
     """The name by which people know the data set."""
@@ -192,11 +234,13 @@ class DataSet(Value, ABC):
     @final
     def availability(self, source: DataSource) -> Availability:
         """Whether `load` would find all files on this machine; takes a few file system calls and reads no content."""
-        missing = tuple(file for file in self.files if not source.holds(file))
+        copies = {file: source.located(file) for file in self.files}
+        found = tuple(copy for copy in copies.values() if copy)
+        missing = tuple(file for file, copy in copies.items() if copy is None and not file.generated)
         if not missing:
-            return Availability(available=True)
+            return Availability(available=True, found=found)
         names = tuple(file.name for file in missing)
-        return Availability(available=False, missing=names, reason=_reason(missing, source))
+        return Availability(available=False, missing=names, found=found, reason=_reason(missing, source))
 
 
 def _reason(missing: tuple[DataFile, ...], source: DataSource) -> str:

@@ -33,6 +33,9 @@ class DataFile(Value):
     urls: tuple[str, ...]
     """The addresses where the file is published, in the order in which they are tried."""
 
+    generated: bool = False
+    """Whether `load` makes the file anew, to the same last byte, where no folder has it."""
+
     alternative: DataFile | None = None
     """A file of the same form, read where a folder has it and no folder has this one."""
 

@@ -1,4 +1,4 @@
-"""The IDX file format of MNIST and its successors, gzip-compressed.
+"""The IDX file format of MNIST and its successors, gzip-compressed or not.
 
 Two zero bytes, the type of the elements (8: unsigned byte), the number of axes, the length of each axis
 as a big-endian 32-bit number, then the elements, last axis fastest. Source: Yann LeCun, Corinna Cortes
@@ -41,14 +41,14 @@ def read_image_data(source: DataSource, files: tuple[DataFile, ...]) -> ImageDat
 
 
 def read(path: Path, axes: int) -> NDArray[numpy.uint8]:
-    """The array of a compressed IDX file of unsigned bytes, writable, with that number of axes.
+    """The array of an IDX file of unsigned bytes, compressed if its name ends in .gz, writable, with those axes.
 
     Raises:
         DataCorrupt: the file holds something else.
     """
     from numpy import frombuffer, uint8
 
-    content = _decompressed(path)
+    content = _decompressed(path) if path.suffix == ".gz" else bytearray(path.read_bytes())
     header_bytes = 4 + 4 * axes
     shape = _shape(path, content[:header_bytes], axes)
     if len(content) != header_bytes + math.prod(shape):

@@ -67,6 +67,7 @@ class Listops(DataSet):
             sha256="adda722627c5943a942e266faf86b2179dd76dc88cfbcb42bc7960f2a97aa7ef",
             md5="eb94369375dc49d49fa9fb89723c9257",
             urls=(),
+            generated=True,
             alternative=_compressed(
                 "train_d20s_regenerated.tsv",
                 3267969,

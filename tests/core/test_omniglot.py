@@ -83,19 +83,19 @@ def test_a_published_file_goes_before_its_alternative_and_either_will_do(tmp_pat
     own, mirror = tmp_path / "own", tmp_path / "mirror"
     source = DataSource(directory=own, mirrors=(str(mirror),))
     file = published(b"one", b"other")
-    assert not source.holds(file)
+    assert not source.located(file)
     with pytest.raises(DataUnavailable, match=f"a/published is neither .* md5 {file.md5}"):
         source.fetch(file)
 
     derived = mirror / "a/derived"
     derived.parent.mkdir(parents=True)
     derived.write_bytes(b"other")
-    assert source.holds(file)
+    assert source.located(file)
     assert source.found(file) == (file.alternative, derived)
 
     original = mirror / "a/published"
     original.write_bytes(b"one")
-    assert source.holds(file)
+    assert source.located(file)
     assert source.found(file) == (file, original)
 
 

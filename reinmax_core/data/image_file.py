@@ -1,0 +1,172 @@
+"""Images of a user's own, from a file in the data folder."""
+
+from __future__ import annotations
+
+import logging
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, final
+from zipfile import BadZipFile
+
+from pydantic import AfterValidator
+
+from reinmax_core.data import idx
+from reinmax_core.data.base import DataSource, Readable
+from reinmax_core.data.file import sha256_of
+
+if TYPE_CHECKING:
+    import numpy
+    from numpy.typing import NDArray
+
+PATTERN: Final = r"^([A-Za-z0-9_][A-Za-z0-9_.-]*/)*[A-Za-z0-9_][A-Za-z0-9_.-]*(\.npz|[.-]idx3-ubyte(\.gz)?)$"
+"""What names of such files look like; no part of one begins with a dot, so that none leads out of the folder."""
+LONGEST_NAME: Final = 200
+HELD_OUT: Final = 10
+"""One in so many training images is held out where a file has no test images."""
+
+logger = logging.getLogger(__name__)
+
+
+class ImagesUnfit(ValueError):
+    """A user's file does not hold images as they are asked for."""
+
+
+def checked_name(name: str) -> str:
+    """The name itself, if a file of images below a data folder can have it.
+
+    Raises:
+        ValueError: it cannot; the message says what a name looks like.
+    """
+    if len(name) <= LONGEST_NAME and re.fullmatch(PATTERN, name):
+        return name
+    raise ValueError(
+        f"{name[:LONGEST_NAME]!r} should be the name of a file below the data folder, in letters, digits, '_', '-' "
+        f"and '.', whose parts between slashes do not begin with a dot, with the ending .npz, -idx3-ubyte or "
+        f"-idx3-ubyte.gz, such as 'own/letters.npz'"
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OwnImages:
+    """Grey levels 0 to 255 of a user's images, uint8 arrays in the order of the file."""
+
+    train: NDArray[numpy.uint8]
+    """[train, height, width]"""
+
+    test: NDArray[numpy.uint8]
+    """[test, height, width]"""
+
+
+@final
+class ImageFile(Readable):
+    """A file of images in a data folder.
+
+    NumPy's `.npz` holds `train_images`, and `test_images` if there are any: [images, height, width] or
+    [images, height x width], grey levels 0 to 255 as uint8, or 0 to 1 as floats, which are rounded to 8 bits,
+    or booleans. An IDX file holds the training images; the test images are in the file beside it, if there is
+    one, with `t10k` or `test` in its name instead of `train`. Where there are no test images, the last tenth of the
+    training images is held out for them, and the log says so.
+    """
+
+    name: Annotated[str, AfterValidator(checked_name)]
+    """The file's name below the data folder."""
+
+    def digests(self, source: DataSource) -> dict[str, str]:
+        """The SHA-256 of the file, and of the one with its test images if that is another; see `Readable.digests`."""
+        return {name: sha256_of(path) for name, path in self._paths(source).items()}
+
+    def load(self, source: DataSource, shape: tuple[int, int]) -> OwnImages:
+        """The images, of that height and width.
+
+        Raises:
+            DataCorrupt: an IDX file is none.
+            DataUnavailable: no data folder has the file.
+            ImagesUnfit: the file cannot be read, or its arrays are missing or of another shape, type or range.
+        """
+        arrays = _arrays(tuple(self._paths(source).values()))
+        parts = [_levels(found, f"{name} of {self.name!r}", shape) for name, found in arrays.items()]
+        train, test = parts if len(parts) == 2 else self._divided(parts[0])
+        return OwnImages(train, test)
+
+    def _paths(self, source: DataSource) -> dict[str, Path]:
+        paths = {self.name: source.own(self.name)}
+        folder, slash, last = self.name.rpartition("/")
+        if not last.endswith(".npz") and "train" in last:
+            for word in ("t10k", "test"):
+                name = f"{folder}{slash}{last.replace('train', word)}"
+                path = paths[self.name].with_name(last.replace("train", word))
+                if path.is_file():
+                    return paths | {name: path}
+        return paths
+
+    def _divided(self, images: NDArray[numpy.uint8]) -> tuple[NDArray[numpy.uint8], NDArray[numpy.uint8]]:
+        if len(images) < 2:
+            raise ImagesUnfit(f"{self.name!r} should hold two images or more, but holds {len(images)}; add some")
+        held_out = max(1, len(images) // HELD_OUT)
+        # A warning, because a process that has configured no logging still shows it.
+        logger.warning(
+            "%s has no test images: the last %d of its %d images are held out", self.name, held_out, len(images)
+        )
+        return images[:-held_out], images[-held_out:]
+
+
+def _arrays(paths: tuple[Path, ...]) -> dict[str, NDArray[Any]]:
+    """Training images, and test images if there are any, by their names."""
+    if paths[0].suffix == ".npz":
+        return _npz(paths[0])
+    return {name: idx.read(path, axes=3) for name, path in zip(("train_images", "test_images"), paths, strict=False)}
+
+
+def _npz(path: Path) -> dict[str, NDArray[Any]]:
+    from numpy.lib.npyio import NpzFile
+
+    try:
+        with path.open("rb") as content, NpzFile(content, allow_pickle=False) as archive:
+            if "train_images" not in archive:
+                raise ImagesUnfit(
+                    f"{path} should hold an array train_images, but holds {', '.join(archive) or 'nothing'}; "
+                    f"save it with numpy.savez_compressed(path, train_images=..., test_images=...)"
+                )
+            return {name: archive[name] for name in ("train_images", "test_images") if name in archive}
+    except ImagesUnfit:
+        raise
+    except (BadZipFile, OSError, EOFError, ValueError, KeyError) as error:
+        raise ImagesUnfit(
+            f"{path} should be a whole .npz file of plain numbers, but cannot be read: {error}; "
+            f"save it anew with numpy.savez_compressed"
+        ) from error
+
+
+def _levels(found: NDArray[Any], subject: str, shape: tuple[int, int]) -> NDArray[numpy.uint8]:
+    """Grey levels [images, height, width] as bytes, from what a user's array holds."""
+    from numpy import ascontiguousarray, bool_, floating, issubdtype, uint8
+
+    _check_shape(found, subject, shape)
+    if found.dtype == bool_:
+        levels = found * uint8(255)
+    elif issubdtype(found.dtype, floating):
+        # NaN is not in the range either.
+        _check_range(bool(((found >= 0) & (found <= 1)).all()), found, subject, "floats from 0 to 1", "divide by 255")
+        levels = (255.0 * found).round().astype(uint8)
+    else:
+        _check_range(found.dtype == uint8, found, subject, "uint8, floats from 0 to 1 or booleans", "convert them")
+        _check_range(bool(found.max() > 1), found, subject, "uint8 from 0 to 255", "save 0 and 1 as booleans")
+        levels = found
+    return ascontiguousarray(levels.reshape(-1, *shape))
+
+
+def _check_shape(found: NDArray[Any], subject: str, shape: tuple[int, int]) -> None:
+    height, width = shape
+    if not len(found.shape) or not len(found) or found.shape[1:] not in (shape, (height * width,)):
+        raise ImagesUnfit(
+            f"{subject} should have the shape [images, {height}, {width}] or [images, {height * width}], but "
+            f"has {list(found.shape)}; save it so, or set the task's image_shape to the images' height and width"
+        )
+
+
+def _check_range(fits: bool, found: NDArray[Any], subject: str, expected: str, remedy: str) -> None:
+    if not fits:
+        numbers = "biufc"
+        span = f" from {found.min()} to {found.max()}" if found.dtype.kind in numbers else ""
+        raise ImagesUnfit(f"{subject} should be {expected}, but is {found.dtype}{span}; {remedy}")
