@@ -9,15 +9,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from reinmax_core.checkpoint import load_model
     from reinmax_core.estimators.reinmax import reinmax
     from reinmax_core.run import RunSpec
     from reinmax_core.trainer import Trainer
 
-__all__ = ["RunSpec", "Trainer", "reinmax"]
+__all__ = ["RunSpec", "Trainer", "load_model", "reinmax"]
 
 _HOMES = {
     "RunSpec": "reinmax_core.run",
     "Trainer": "reinmax_core.trainer",
+    "load_model": "reinmax_core.checkpoint",
     "reinmax": "reinmax_core.estimators.reinmax",
 }
 

@@ -10,10 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load, save
-from torch import Tensor
+from torch import Tensor, nn, random
 
+from reinmax_core.run import RunSpec
 from reinmax_core.trainer import Trainer
 
 MODEL, STATE = "model.safetensors", "state.safetensors"
@@ -80,6 +82,33 @@ def restore_from(directory: Path, trainer: Trainer) -> None:
     restore(trainer, {name: (directory / name).read_bytes() for name in (MODEL, STATE)})
 
 
+def load_model(path: str | Path) -> tuple[RunSpec, nn.Module]:
+    """The trained model of a `model.safetensors`, on the CPU and set to evaluation, and the run that it comes from.
+
+    Raises:
+        CheckpointCorrupt: the file is damaged, or was not written by `encode`.
+        CheckpointVersion: this version has no such task or settings, or makes its model otherwise.
+        OSError: the file cannot be read.
+    """
+    content = Path(path).read_bytes()
+    try:
+        written, tensors = json.loads(_metadata(content)["run"])["spec"], load(content)
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointCorrupt(
+            f"{path} should be the {MODEL} of a run, but cannot be read as one ({error!r}); use the file of another"
+        ) from error
+    try:
+        spec = RunSpec.model_validate(written)
+        with random.fork_rng(devices=[]):  # initial parameters are drawn, and the caller's generator left as it is
+            model = spec.task.model()
+        model.load_state_dict(tensors)
+    except (ValidationError, RuntimeError) as error:
+        raise CheckpointVersion(
+            f"{path} holds a model that this version cannot make ({error}); use the version that wrote it"
+        ) from error
+    return spec, model.eval()
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Writes a file that is on disk, whole, under its name once this returns."""
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as partial:
@@ -137,4 +166,13 @@ def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-__all__ = ["CheckpointCorrupt", "CheckpointVersion", "encode", "restore", "restore_from", "save_to", "write_atomically"]
+__all__ = [
+    "CheckpointCorrupt",
+    "CheckpointVersion",
+    "encode",
+    "load_model",
+    "restore",
+    "restore_from",
+    "save_to",
+    "write_atomically",
+]

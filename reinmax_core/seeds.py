@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Literal, TypeAlias
 
-Purpose: TypeAlias = Literal["model", "estimator", "order", "validation", "draws", "evaluation", "pixels"]
+Purpose: TypeAlias = Literal["model", "estimator", "order", "validation", "draws", "evaluation", "pixels", "pictures"]
 
 
 def seed_for(purpose: Purpose, seed: int, position: int = 0) -> int:

@@ -18,6 +18,7 @@ from reinmax_core.estimators.base import Learned
 from reinmax_core.run import Best, Progress, Result, RunSpec
 from reinmax_core.seeds import seed_for
 from reinmax_core.tasks.base import Bilevel
+from reinmax_core.tasks.images import ImageTask
 
 
 class Diverged(ArithmeticError):
@@ -137,6 +138,18 @@ class Trainer:
         with torch.no_grad():
             metrics: dict[str, float] = self.spec.task.evaluate(self.model, self.data, self.estimator, generator)
         return metrics
+
+    def pictures(self) -> dict[str, Tensor]:
+        """What a model of images makes of images and of nothing now, grey levels as bytes, [height, width], by name.
+
+        None for other tasks. Draws depend on seed and step alone and leave the run's as they are.
+        """
+        task = self.spec.task
+        if not isinstance(task, ImageTask):
+            return {}
+        generator = _generator(self.device, seed_for("pictures", self.spec.seed, self.step))
+        with torch.no_grad():
+            return task.pictures(self.model, self.data, self.estimator, generator)
 
     def result(self) -> Result:
         """What the run has come to so far."""

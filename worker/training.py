@@ -15,6 +15,7 @@ import torch
 
 from reinmax_core import checkpoint
 from reinmax_core.data.base import DataSource
+from reinmax_core.pictures import png
 from reinmax_core.run import RunSpec
 from reinmax_core.trainer import Trainer
 from worker.artifacts import ArtifactStore, ArtifactStoreUnavailable
@@ -127,13 +128,14 @@ class Training:
     def _succeeded(self, trainer: Trainer, reporter: Reporter) -> Succeeded:
         reporter.flush()
         result = trainer.result()
+        files = {
+            checkpoint.MODEL: checkpoint.encode(trainer)[checkpoint.MODEL],
+            "result.json": result.model_dump_json(indent=2).encode(),
+            "metrics.json": _json_of(self._series()),
+            "spec.json": trainer.spec.model_dump_json(indent=2).encode(),
+        }
         artifacts = self._saver.deliver(
-            {
-                checkpoint.MODEL: checkpoint.encode(trainer)[checkpoint.MODEL],
-                "result.json": result.model_dump_json(indent=2).encode(),
-                "metrics.json": _json_of(self._series()),
-                "spec.json": trainer.spec.model_dump_json(indent=2).encode(),
-            }
+            files | {f"{name}.png": png(levels) for name, levels in trainer.pictures().items()}
         )
         print(f"done in {trainer.wall_time_s:.1f} s of training: {json.dumps(trainer.final)}")
         return Succeeded(result=result, artifacts=artifacts, progress=reporter.progress())

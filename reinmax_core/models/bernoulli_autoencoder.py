@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits, softplus
+from torch.nn.functional import softplus
+
+from reinmax_core.models.autoencoder import Autoencoder
 
 SLOPE = 0.3
 """Of the leaky rectifiers below 0."""
 
 
-class BernoulliAutoencoder(nn.Module):
-    """q(b|x), p(b) and p(x|b) for images x of 0 and 1 and independent latents b of 0 and 1.
+class BernoulliAutoencoder(Autoencoder):
+    """An `Autoencoder`, q(b|x), p(b) and p(x|b), for images x of 0 and 1 and latents b of 0 and 1.
 
     Encoder and decoder have two hidden layers with leaky rectifiers each; weights are initialised as by
     Glorot, biases with 0. Draws are one-hot [..., images, latents, 2], the first class standing for b = 1, and
-    the decoder reads b. All terms are in nats.
+    the decoder reads b.
 
     Args:
         pixels: of an image.
@@ -55,10 +56,13 @@ class BernoulliAutoencoder(nn.Module):
         first = self.encoder(images)
         return torch.stack((first, 1 - first if self.parameterisation == "paper" else torch.zeros_like(first)), -1)
 
-    def reconstruction(self, images: Tensor, draws: Tensor) -> Tensor:
-        """-log p(x|b), [..., images]."""
-        pixels = self.decoder(draws[..., 0])
-        return binary_cross_entropy_with_logits(pixels, images.expand_as(pixels), reduction="none").sum(-1)
+    def prior_logits(self) -> Tensor:
+        """Those of p(b), [latents, 2]."""
+        return torch.stack((self.prior, torch.zeros_like(self.prior)), -1)
+
+    def decoded(self, draws: Tensor) -> Tensor:
+        pixels: Tensor = self.decoder(draws[..., 0])
+        return pixels
 
     def log_ratio(self, draws: Tensor, logits: Tensor) -> Tensor:
         """log q(b|x) - log p(b), [..., images]; its mean over draws is `divergence`.
@@ -73,11 +77,6 @@ class BernoulliAutoencoder(nn.Module):
     def divergence(self, logits: Tensor) -> Tensor:
         """Kullback-Leibler divergence of q(b|x) from p(b), [images]."""
         return self.log_ratio(logits.softmax(-1), logits)
-
-    def bound(self, images: Tensor, draws: Tensor, logits: Tensor) -> Tensor:
-        """-log of the mean importance weight p(x, b) / q(b|x) of draws [samples, images, latents, 2], [images]."""
-        log_weights = -self.reconstruction(images, draws) - self.log_ratio(draws, logits)
-        return math.log(len(draws)) - log_weights.logsumexp(0)
 
     def entropy(self, logits: Tensor) -> Tensor:
         """Of q(b|x), [images]."""

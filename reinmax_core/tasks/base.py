@@ -13,7 +13,7 @@ from reinmax_core.value import Value
 if TYPE_CHECKING:
     from torch import Generator, Tensor, device, nn, optim
 
-    from reinmax_core.data.base import DataSet, DataSource
+    from reinmax_core.data.base import DataSource, Readable
 
 
 class Recommendation(Value):
@@ -74,8 +74,8 @@ class Task(Value, ABC):
         """Latents and classes of the draws beneath one value of the cost; None if the model draws inside itself."""
 
     @abstractmethod
-    def datasets(self) -> tuple[DataSet, ...]:
-        """The data sets that `data` will load."""
+    def datasets(self) -> tuple[Readable, ...]:
+        """The data sets, or files of a user, that `data` will read."""
 
     @abstractmethod
     def recommended(self, estimator: str) -> Recommendation:

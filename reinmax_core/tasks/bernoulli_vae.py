@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 from pydantic import Field
 
-from reinmax_core.data.base import DataSet, DataSource
-from reinmax_core.data.images import ImageDataSet
+from reinmax_core.data.base import DataSource
 from reinmax_core.estimators.base import Estimator
-from reinmax_core.tasks.base import Batches, Recommendation, Task
-from reinmax_core.value import discover
+from reinmax_core.tasks import images
+from reinmax_core.tasks.base import Batches, Recommendation
+from reinmax_core.tasks.images import BoundImages, BoundSamples, ImageAutoencoding, of_test_images
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, device, nn
@@ -20,35 +20,27 @@ if TYPE_CHECKING:
     from reinmax_core.estimators.base import Cost
     from reinmax_core.models.bernoulli_autoencoder import BernoulliAutoencoder
 
-PIXELS = 28 * 28
-EVALUATION_ROWS = 1000
-BOUND_ROWS = 5000
 LEAST_SAMPLES = 2
 
-Name = Literal["mnist", "fashion_mnist", "omniglot"]
-
-TRAIN: dict[Name, int] = {"mnist": 50_000, "fashion_mnist": 50_000, "omniglot": 23_000}
+TRAIN = {"mnist": 50_000, "fashion_mnist": 50_000, "omniglot": 23_000}
 """Images that are trained on; the others of the training file are for validation."""
+OWN_VALIDATION = 10
+"""One in so many training images of a user's file is for validation."""
 
-BASELINES: dict[Name, Recommendation] = {
-    "mnist": Recommendation(optimizer="adam", lr=1e-3),
-    "fashion_mnist": Recommendation(optimizer="adam", lr=3e-4),
-    "omniglot": Recommendation(optimizer="adam", lr=1e-3),
-}
+BASELINE = Recommendation(optimizer="adam", lr=1e-3)
+BASELINE_FASHION = Recommendation(optimizer="adam", lr=3e-4)
 REINMAX = Recommendation(optimizer="radam", lr=3e-4, tau=1.1)
 REINMAX_OMNIGLOT_3 = Recommendation(optimizer="radam", lr=5e-4, tau=1.2)
 
 
 @dataclass(frozen=True, slots=True)
-class Images:
-    """A data set on its device: grey levels 0 to 255 as bytes, a flattened image a row."""
+class Images(images.Images):
+    """Images of all three parts."""
 
-    train: Tensor
     validation: Tensor
-    test: Tensor
 
 
-class BernoulliVae(Task):
+class BernoulliVae(ImageAutoencoding):
     """Minimise the negative evidence lower bound of binary images under `latents` independent binary variables.
 
     Encoder 784-`hidden`-`hidden`-`latents` and the decoder the same way back, leaky rectifiers between
@@ -62,8 +54,8 @@ class BernoulliVae(Task):
     With kl "sampled", log q(b|x) in the cost of a draw b is constant in the parameters of q: the mean of its
     derivative is 0, as probabilities add up to 1, so nothing is lost, whichever the estimator.
 
-    Training images are the first 50,000 of MNIST and Fashion-MNIST and the first 23,000 of Omniglot, the rest
-    of the training file is for validation.
+    Training images are the first 50,000 of MNIST and Fashion-MNIST, the first 23,000 of Omniglot and the first nine
+    tenths of a user's; the rest of the training images is for validation.
 
     Source: Shi, Zhou, Hwang, Titsias and Mackey, "Gradient Estimation with Discrete Stein Operators", 2022,
     arXiv 2202.09497; Liu, Dong, Liu, Yu and Gao, "Bridging Discrete and Backpropagation: Straight-Through and
@@ -71,7 +63,6 @@ class BernoulliVae(Task):
     """
 
     name: Literal["bernoulli_vae"] = "bernoulli_vae"
-    dataset: Name = Field(default="mnist", description="The images.")
     latents: int = Field(default=200, ge=1, le=65536, description="L, the number of latent variables.")
     hidden: int = Field(default=200, ge=1, le=65536, description="Width of the hidden layers.")
     batch: int = Field(default=100, ge=1, le=10000, description="Images a step.")
@@ -97,12 +88,8 @@ class BernoulliVae(Task):
     parameterisation: Literal["logit", "paper"] = Field(
         default="logit", description="Logits of a latent's two classes: (eta, 0), or (r, 1 - r) as in ReinMax's script."
     )
-    bound_samples: int = Field(
-        default=100, ge=1, le=100_000, description="Draws of which the multi-sample test bound is made."
-    )
-    bound_images: int = Field(
-        default=1000, ge=1, le=10**6, description="Test images, the first so many, that the multi-sample bound is of."
-    )
+    bound_samples: BoundSamples = 100
+    bound_images: BoundImages = 1000
     gradient_batches: int = Field(
         default=32, ge=2, le=10**6, description="Batches from which an evaluation estimates the gradient's variance."
     )
@@ -112,18 +99,15 @@ class BernoulliVae(Task):
 
     @property
     def steps_per_epoch(self) -> int:
-        return TRAIN[self.dataset] // self.batch
+        return max(1, self._trained_on(self.training_images) // self.batch)
 
     @property
     def draws_shape(self) -> tuple[int, int]:
         return self.latents, 2
 
-    def datasets(self) -> tuple[DataSet, ...]:
-        return (discover(ImageDataSet)[self.dataset](),)
-
     def recommended(self, estimator: str) -> Recommendation:
         if estimator != "reinmax":
-            return BASELINES[self.dataset]
+            return BASELINE_FASHION if self.dataset == "fashion_mnist" else BASELINE
         return REINMAX_OMNIGLOT_3 if (self.dataset, self.samples) == ("omniglot", 3) else REINMAX
 
     def refusal(self, estimator: Estimator) -> str | None:
@@ -151,7 +135,7 @@ class BernoulliVae(Task):
         from reinmax_core.models.bernoulli_autoencoder import BernoulliAutoencoder
 
         return BernoulliAutoencoder(
-            PIXELS,
+            self.pixels,
             self.hidden,
             self.latents,
             learned_prior=self.prior == "learned",
@@ -159,21 +143,29 @@ class BernoulliVae(Task):
         )
 
     def data(self, device: device, source: DataSource) -> Images:
-        import torch
-
         from reinmax_core.batches import binarised_once
 
-        images = discover(ImageDataSet)[self.dataset]().load(source)
-        levels, test = (torch.tensor(part).flatten(1) for part in (images.train_images, images.test_images))
-        train, validation = levels[: TRAIN[self.dataset]], levels[TRAIN[self.dataset] :]
+        found = self.read(source)
+        count, test = self._trained_on(len(found.train)), found.test
+        train, validation = found.train[:count], found.train[count:]
         if self.binarisation == "static":
             validation, test = binarised_once(validation, 0), binarised_once(test, 0)
-        return Images(train.to(device), validation.to(device), test.to(device))
+        return Images(train=train.to(device), validation=validation.to(device), test=test.to(device))
+
+    def _trained_on(self, count: int) -> int:
+        """How many of that many training images are trained on."""
+        return TRAIN[self.dataset] if self.is_published else count - max(1, count // OWN_VALIDATION)
 
     def batches(self, data: Images, seed: int) -> Batches:
         from reinmax_core.batches import Binarised
 
         return Binarised(data.train, self.batch, seed, once=self.binarisation == "static")
+
+    def seen(self, levels: Tensor, generator: Generator) -> Tensor:
+        """Pixels of 0 and 1 that are drawn from the grey levels."""
+        from reinmax_core.batches import binarised
+
+        return binarised(levels, generator)
 
     def loss(self, model: nn.Module, batch: Tensor, estimator: Estimator, generator: Generator) -> dict[str, Tensor]:
         parts = cast("BernoulliAutoencoder", model)
@@ -199,39 +191,13 @@ class BernoulliVae(Task):
         loss's gradient at the model as it stands, over batches and draws.
         """
         parts = cast("BernoulliAutoencoder", model)
-        reconstruction, divergence, entropy = self._terms(parts, data.test, estimator, generator)
-        validation = self._terms(parts, data.validation, estimator, generator)
-        return {
-            "test_loss": reconstruction + divergence,
-            "test_reconstruction": reconstruction,
-            "test_kl": divergence,
-            "test_entropy": entropy,
-            "test_bound": self._bound(parts, data.test[: self.bound_images], estimator, generator),
-            "validation_loss": validation[0] + validation[1],
+        terms = self.terms(parts, data.test, estimator, generator)
+        validation = self.terms(parts, data.validation, estimator, generator)
+        bound = self.bound(parts, data.test[: self.bound_images], self.bound_samples, generator)
+        return of_test_images(terms | bound) | {
+            "validation_loss": validation["loss"],
             "gradient_variance": self._gradient_variance(parts, data.train, estimator, generator),
         }
-
-    def _terms(
-        self, model: BernoulliAutoencoder, levels: Tensor, estimator: Estimator, generator: Generator
-    ) -> tuple[float, float, float]:
-        """Means over images of reconstruction term, Kullback-Leibler term and entropy."""
-        sums = [0.0, 0.0, 0.0]
-        for images in _drawn(levels, EVALUATION_ROWS, generator):
-            logits = model.logits(images)
-            draws = estimator.sample(logits, generator=generator)
-            found = (model.reconstruction(images, draws), model.divergence(logits), model.entropy(logits))
-            sums = [total + values.sum().item() for total, values in zip(sums, found, strict=True)]
-        reconstruction, divergence, entropy = (total / len(levels) for total in sums)
-        return reconstruction, divergence, entropy
-
-    def _bound(self, model: BernoulliAutoencoder, levels: Tensor, estimator: Estimator, generator: Generator) -> float:
-        """Mean over images of the multi-sample bound."""
-        total = 0.0
-        for images in _drawn(levels, max(1, BOUND_ROWS // self.bound_samples), generator):
-            logits = model.logits(images)
-            draws = estimator.sample(logits.expand(self.bound_samples, *logits.shape), generator=generator)
-            total += model.bound(images, draws, logits).sum().item()
-        return total / len(levels)
 
     def _gradient_variance(
         self, model: BernoulliAutoencoder, levels: Tensor, estimator: Estimator, generator: Generator
@@ -253,19 +219,9 @@ class BernoulliVae(Task):
         """The gradient of the loss for the encoder's parameters, all in a row, for batches of images drawn anew."""
         import torch
 
-        from reinmax_core.batches import binarised
-
         for _ in range(self.gradient_batches):
             rows = torch.randint(len(levels), (self.batch,), generator=generator, device=levels.device)
             with torch.enable_grad():
-                loss = self.loss(model, binarised(levels[rows], generator), estimator, generator)["loss"]
+                loss = self.loss(model, self.seen(levels[rows], generator), estimator, generator)["loss"]
                 slopes = torch.autograd.grad(loss, tuple(model.encoder.parameters()))
             yield torch.cat([slope.flatten() for slope in slopes])
-
-
-def _drawn(levels: Tensor, rows: int, generator: Generator) -> Iterator[Tensor]:
-    """Images of 0 and 1, [rows, pixels] at a time, for grey levels as bytes."""
-    from reinmax_core.batches import binarised
-
-    for part in levels.split(rows):  # type: ignore[no-untyped-call]
-        yield binarised(part, generator)

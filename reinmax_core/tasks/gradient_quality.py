@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, cast
 
 from pydantic import Field
 
-from reinmax_core.data.base import DataSet, DataSource
+from reinmax_core.data.base import DataSource
 from reinmax_core.estimators.base import Estimator, Learned, Pathwise
-from reinmax_core.tasks.base import Batches, Recommendation, Task
-from reinmax_core.tasks.categorical_vae import CategoricalVae, Images
+from reinmax_core.tasks.base import Batches, Recommendation
+from reinmax_core.tasks.categorical_vae import CategoricalVae
+from reinmax_core.tasks.images import Images, ImageTask
 from reinmax_core.value import one_of
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, device, nn
 
     from reinmax_core.diagnostics import Quality
+    from reinmax_core.models.autoencoder import Autoencoder
 
 MAX_STATES = 16384
 
 
-class GradientQuality(Task):
+class GradientQuality(ImageTask):
     """Bias, spread and cosine of an estimator's gradient at snapshots of a categorical VAE in training.
 
     The VAE is trained with `trained_with`, so its snapshots depend on the seed alone, whichever estimator is
@@ -38,7 +40,6 @@ class GradientQuality(Task):
     """
 
     name: Literal["gradient_quality"] = "gradient_quality"
-    dataset: Literal["mnist", "fashion_mnist"] = Field(default="mnist", description="The images.")
     categories: int = Field(default=8, ge=2, le=MAX_STATES, description="C, the classes of a latent variable.")
     latents: int = Field(default=4, ge=1, le=14, description="L, the number of latent variables.")
     batch: int = Field(default=100, ge=1, le=10000, description="Images a training step.")
@@ -60,7 +61,14 @@ class GradientQuality(Task):
     @property
     def vae(self) -> CategoricalVae:
         """The task that the snapshots are taken of."""
-        return CategoricalVae(dataset=self.dataset, categories=self.categories, latents=self.latents, batch=self.batch)
+        return CategoricalVae(
+            dataset=self.dataset,
+            image_shape=self.image_shape,
+            categories=self.categories,
+            latents=self.latents,
+            batch=self.batch,
+            bound_samples=0,
+        )
 
     @property
     def steps_per_epoch(self) -> int:
@@ -69,9 +77,6 @@ class GradientQuality(Task):
     @property
     def draws_shape(self) -> tuple[int, int]:
         return self.latents, self.categories
-
-    def datasets(self) -> tuple[DataSet, ...]:
-        return self.vae.datasets()
 
     def recommended(self, estimator: str) -> Recommendation:
         return Recommendation(tau=1.0, optimizer="adam", lr=5e-4)
@@ -85,7 +90,7 @@ class GradientQuality(Task):
         return None
 
     def model(self) -> nn.Module:
-        """`encoder` and `decoder` of a `CategoricalVae`."""
+        """That of a `CategoricalVae`."""
         return self.vae.model()
 
     def data(self, device: device, source: DataSource) -> Images:
@@ -115,16 +120,20 @@ class GradientQuality(Task):
         test = self.vae.evaluate(model, data, self.trained_with, generator)
         return _metrics(self.quality(model, data.train[: self.images], estimator, generator)) | test
 
+    def pictures(self, model: nn.Module, data: Images, estimator: Estimator, generator: Generator) -> dict[str, Tensor]:
+        """Those of a `CategoricalVae`."""
+        return self.vae.pictures(model, data, self.trained_with, generator)
+
     def quality(self, model: nn.Module, images: Tensor, estimator: Estimator, generator: Generator) -> Quality:
-        """The estimator's gradient at the logits of images [images, 784], grey levels 0 to 255, and the exact one."""
+        """The estimator's gradient at the logits of images [images, pixels], levels 0 to 255, and the exact one."""
         from reinmax_core import diagnostics
 
-        pixels = images.float() / 255
-        logits = self.vae.logits(model, pixels).detach()
+        parts, pixels = cast("Autoencoder", model), images.float() / 255
+        logits = parts.logits(pixels).detach()
         return diagnostics.quality(
             estimator,
             logits,
-            lambda draws: self.vae.reconstruction(model, pixels, draws),
+            lambda draws: parts.reconstruction(pixels, draws),
             exact=self.exact_gradient(model, pixels, logits),
             draws=self.draws,
             generator=generator,
@@ -138,7 +147,7 @@ class GradientQuality(Task):
 
         Args:
             model: the VAE.
-            images: [images, 784], in [0, 1], of the type of the model's parameters.
+            images: [images, pixels], in [0, 1], of the type of the model's parameters.
             logits: those of q(z|x), [images, latents, categories].
         """
         import torch

@@ -38,7 +38,7 @@ def train(
     file: SpecFile = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, or any: a GPU if there is one.")] = "any",
     to: Annotated[
-        Path | None, typer.Option(help="Folder for model and state; by default runs/TASK-ESTIMATOR-SEED.")
+        Path | None, typer.Option(help="Folder for model, state and pictures; by default runs/TASK-ESTIMATOR-SEED.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the state in the folder.")] = False,
     as_json: AsJson = False,

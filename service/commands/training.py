@@ -36,7 +36,7 @@ class TrainingInterrupted(Exception):
 
 
 def train(spec: RunSpec, directory: Path, *, device: str, resume: bool, view: TrainingView) -> None:
-    """Trains, shows how it goes, and saves model and state into the directory.
+    """Trains, shows how it goes, and saves model, state and, for a model of images, pictures into the directory.
 
     Args:
         spec: the run.
@@ -51,7 +51,8 @@ def train(spec: RunSpec, directory: Path, *, device: str, resume: bool, view: Tr
     """
     # Before torch is loaded: threads that spin while they wait slow training manifold where programs share the cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from reinmax_core.checkpoint import CheckpointCorrupt, CheckpointVersion, restore_from, save_to
+    from reinmax_core.checkpoint import CheckpointCorrupt, CheckpointVersion, restore_from, save_to, write_atomically
+    from reinmax_core.pictures import png
     from reinmax_core.trainer import Diverged
 
     try:
@@ -66,6 +67,8 @@ def train(spec: RunSpec, directory: Path, *, device: str, resume: bool, view: Tr
         raise TrainingInterrupted(
             f"stopped at step {trainer.step} of {spec.steps}; go on with --resume --to {directory}"
         )
+    for name, levels in trainer.pictures().items():
+        write_atomically(directory / f"{name}.png", png(levels))
     view.end(trainer, directory)
 
 

@@ -66,7 +66,7 @@ def test_its_model_loads_and_encodes(service: Service, vae_job: Job, tmp_path: A
     content = service.client.download(vae_job.id, "model.safetensors", tmp_path / "model.safetensors").read_bytes()
     assert len(content) == artifacts["model.safetensors"].bytes
     model.load_state_dict(load(content))
-    logits = CategoricalVae().logits(model, torch.zeros(1, 784))
+    logits = model.logits(torch.zeros(1, 784))
     assert logits.shape == (1, 4, 8)
     assert logits.isfinite().all()
 

@@ -68,8 +68,8 @@ def test_snapshots_are_those_of_the_estimator_that_trains(reference: Trainer) ->
 def test_the_exact_gradient_is_that_of_enumeration(categories: int, latents: int) -> None:
     task = GradientQuality(categories=categories, latents=latents)
     model, images = model_at_work(task)
-    logits = task.vae.logits(model, images).detach()
-    wanted = exact_gradient(logits, lambda draws: task.vae.reconstruction(model, images, draws))
+    logits = model.logits(images).detach()
+    wanted = exact_gradient(logits, lambda draws: model.reconstruction(images, draws))
     assert torch.allclose(task.exact_gradient(model, images, logits), wanted, rtol=1e-9, atol=1e-12)
     assert wanted.abs().max() > 1e-3
 
@@ -90,13 +90,13 @@ def test_figures_are_of_the_first_training_images_and_of_the_estimator() -> None
     model, images = model_at_work(task)
     pixels = (images * 255).byte()
     found = task.quality(model.float(), pixels, StraightThrough(), torch.Generator())
-    logits = task.vae.logits(model, pixels.float() / 255).detach()
+    logits = model.logits(pixels.float() / 255).detach()
     drawn = torch.cartesian_prod(torch.arange(3), torch.arange(3))
     mean = torch.zeros_like(logits)
     for classes in drawn:
         leaf = logits.clone().requires_grad_()
         draws = StraightThrough().through(leaf, classes.expand(6, 2), leaf.softmax(-1))
-        (gradient,) = torch.autograd.grad(task.vae.reconstruction(model, pixels.float() / 255, draws).sum(), leaf)
+        (gradient,) = torch.autograd.grad(model.reconstruction(pixels.float() / 255, draws).sum(), leaf)
         chance = logits.softmax(-1).gather(-1, classes.expand(6, 2).unsqueeze(-1)).prod(-2, keepdim=True)
         mean += chance * gradient
     assert torch.allclose(found.mean.float(), mean, rtol=1e-4, atol=1e-5)

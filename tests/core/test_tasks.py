@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
 from reinmax_core import RunSpec, Trainer
 from reinmax_core.data import DataSource
 from reinmax_core.estimators import Exact, Reinforce, ReinMax, Rloo, StraightThrough
 from reinmax_core.estimators.base import Estimator
+from reinmax_core.models.categorical_autoencoder import CategoricalAutoencoder
 from reinmax_core.tasks.base import Task
 from reinmax_core.tasks.categorical_vae import CategoricalVae
 from reinmax_core.tasks.polynomial import Polynomial
@@ -32,11 +32,12 @@ def generator(seed: int = 0) -> torch.Generator:
 
 def small(task: str, categories: int) -> dict[str, Any]:
     vae = {"categories": categories, "latents": 2, "batch": 8}
+    bound = {"bound_samples": 2, "bound_images": 10}
     few = {"hidden": 8, "batch": 8, "bound_samples": 2, "bound_images": 10, "gradient_batches": 2}
     settings: dict[str, dict[str, Any]] = {
         "architecture_search": {"dataset": "cifar10_prefix", "cells": 1, "channels": 4, "batch": 8},
         "bernoulli_vae": few | {"latents": 2},
-        "categorical_vae": vae,
+        "categorical_vae": vae | bound,
         "gradient_quality": vae | {"images": 4, "draws": 20},
         "listops": {"tokens": "words", "embedding": 6, "hidden": 6, "batch": 8},
     }
@@ -121,15 +122,15 @@ def test_polynomial_takes_batch_cost_evaluations_a_step() -> None:
         assert seen == [12]
 
 
-def negative_bound(task: CategoricalVae, model: nn.ModuleDict, image: list[float]) -> float:
+def negative_bound(task: CategoricalVae, model: CategoricalAutoencoder, image: list[float]) -> float:
     """The negative evidence lower bound of one image in double precision, over all codes, with plain loops."""
-    logits = task.logits(model, torch.tensor([image]).double())[0].tolist()
+    logits = model.logits(torch.tensor([image]).double())[0].tolist()
     posterior = [[math.exp(a) / sum(math.exp(b) for b in row) for a in row] for row in logits]
     bound = 0.0
     for code in product(range(task.categories), repeat=task.latents):
         q = math.prod(row[index] for row, index in zip(posterior, code, strict=True))
         one_hot = [float(index == k) for index in code for k in range(task.categories)]
-        means = model["decoder"](torch.tensor(one_hot).double()).sigmoid().tolist()
+        means = model.decoder(torch.tensor(one_hot).double()).sigmoid().tolist()
         likelihood = sum(x * math.log(m) + (1 - x) * math.log(1 - m) for x, m in zip(image, means, strict=True))
         bound -= q * (likelihood + task.latents * math.log(1 / task.categories) - math.log(q))
     return bound
@@ -140,14 +141,14 @@ def test_vae_loss_is_the_negative_bound_by_enumeration() -> None:
     torch.manual_seed(0)
     model = task.model().double()
     with torch.no_grad():  # away from the uniform posterior of an untrained model
-        model["encoder"][-1].weight.mul_(30)
+        model.encoder[-1].weight.mul_(30)
     bytes_ = torch.randint(256, (2, 784), generator=generator(), dtype=torch.uint8)
     images = [[value / 255 for value in row] for row in bytes_.tolist()]
     expected = sum(negative_bound(task, model, image) for image in images) / 2
 
-    logits = task.logits(model, bytes_.double() / 255)
-    cost = Exact().expectation(logits, lambda draws: task.reconstruction(model, bytes_.double() / 255, draws))
-    assert (cost + task.divergence(logits)).mean().item() == pytest.approx(expected, rel=1e-9)
+    logits = model.logits(bytes_.double() / 255)
+    cost = Exact().expectation(logits, lambda draws: model.reconstruction(bytes_.double() / 255, draws))
+    assert (cost + model.divergence(logits)).mean().item() == pytest.approx(expected, rel=1e-9)
 
 
 def test_vae_reads_real_images_in_an_order_of_its_seed() -> None:
