@@ -118,6 +118,9 @@ def _environment(machine: Machine) -> dict[str, str]:
         "MKL_NUM_THREADS": threads,
         # Threads that wait by spinning slow each other down twentyfold where others use the cores too.
         "OMP_WAIT_POLICY": "PASSIVE",
+        # The C library hands freed memory back at once otherwise, and a step asks for it again, page by page.
+        "MALLOC_TRIM_THRESHOLD_": "1073741824",
+        "MALLOC_MMAP_THRESHOLD_": "33554432",
         "PYTHONUNBUFFERED": "1",
     }
 
