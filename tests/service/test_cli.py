@@ -84,7 +84,7 @@ class TestSubmit:
         job = Job.model_validate_json(done.stdout)
         assert (job.spec.task.model_dump()["p"], job.spec.optimizer.lr) == (1.5, 0.01)
         assert (job.spec.steps, job.spec.seed) == (70, 4)
-        assert job.spec.estimator.model_dump() == {"name": "reinmax", "tau": 1.5}
+        assert job.spec.estimator.model_dump(exclude_defaults=True) == {"tau": 1.5}
         assert (job.labels, job.name, job.queue) == ({"study": "a"}, "first", "cpu")
         assert (job.priority, job.max_attempts, job.timeout_s) == (3, 2, 60)
 

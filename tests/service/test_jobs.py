@@ -41,7 +41,8 @@ def test_a_submitted_job_is_accepted_with_every_default_filled_in(http: httpx.Cl
     assert answer.headers["Location"] == f"/v1/jobs/{job['id']}"
     assert UUID(job["id"].removeprefix("job_")).version == 7
     assert (job["status"], job["attempt"], job["queue"], job["queue_position"]) == ("queued", 0, "any", 1)
-    assert job["spec"]["estimator"] == {"name": "reinmax", "tau": 1.3}
+    estimator = {"name": "reinmax", "tau": 1.3, "baseline": "expected", "second_weight": 0.5, "most_weight": None}
+    assert job["spec"]["estimator"] == estimator
     assert job["spec"]["task"]["dataset"] == "mnist"
     assert job["spec"]["optimizer"]["lr"] > 0
     assert "epoch" not in job
