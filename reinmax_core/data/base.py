@@ -246,14 +246,16 @@ class DataSet(Readable, ABC):
 def _reason(missing: tuple[DataFile, ...], source: DataSource) -> str:
     sizes = [file.bytes for file in missing if file.bytes]
     size = f" ({sum(sizes) / 1e6:.2f} MB)" if sizes else ""
+    names = ", ".join(" or ".join(candidate.name for candidate in _with_alternatives(file)) for file in missing)
     return (
-        f"{', '.join(file.name for file in missing)}{size} should be in {source.directory} or in a "
-        f"mirror folder, but are missing or incomplete; {_remedy(missing)}"
+        f"{names}{size} should be in {source.directory} or in a mirror folder, "
+        f"but {'is' if len(missing) == 1 else 'are'} missing or incomplete; {_remedy(missing)}"
     )
 
 
 def _remedy(missing: tuple[DataFile, ...]) -> str:
-    mirror = "set REINMAX_DATA_MIRROR to a folder or an address that has them"
+    it = "it" if len(missing) == 1 else "them"
+    mirror = f"set REINMAX_DATA_MIRROR to a folder or an address that has {it}"
     if all(file.urls for file in missing):
-        return f"they are downloaded when a job first needs them, or {mirror}"
-    return f"no address publishes them in this form, so {mirror}"
+        return f"the first job that needs {it} downloads {it}, or {mirror}"
+    return f"no address publishes {it} in this form, so {mirror}"

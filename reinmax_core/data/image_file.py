@@ -41,9 +41,9 @@ def checked_name(name: str) -> str:
     if len(name) <= LONGEST_NAME and re.fullmatch(PATTERN, name):
         return name
     raise ValueError(
-        f"{name[:LONGEST_NAME]!r} should be the name of a file below the data folder, in letters, digits, '_', '-' "
-        f"and '.', whose parts between slashes do not begin with a dot, with the ending .npz, -idx3-ubyte or "
-        f"-idx3-ubyte.gz, such as 'own/letters.npz'"
+        f"{name[:LONGEST_NAME]!r} should be the name of a file below the data folder, such as 'own/letters.npz': "
+        f"letters, digits, '_', '-' and '.', no part of it beginning with a dot, ending in .npz, -idx3-ubyte or "
+        f"-idx3-ubyte.gz, at most {LONGEST_NAME} characters"
     )
 
 

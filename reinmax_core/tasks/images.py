@@ -33,10 +33,12 @@ def _known(name: str) -> str:
     names = tuple(discover(ImageDataSet))
     if name in names:
         return name
-    try:
-        return checked_name(name)
-    except ValueError as error:
-        raise ValueError(f"dataset should be one of {', '.join(names)}, or a file of your own: {error}") from None
+    if name.isidentifier() or not name:
+        raise ValueError(
+            f"there is no data set {name!r}; those that exist are: {', '.join(names)}; "
+            f"images of your own are named by their file below the data folder, such as 'own/letters.npz'"
+        )
+    return checked_name(name)
 
 
 ImageName = Annotated[

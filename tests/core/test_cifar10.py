@@ -80,4 +80,4 @@ def test_what_has_no_address_is_not_promised_to_be_downloaded(tmp_path: Path) ->
     source = DataSource(directory=tmp_path)
     prefix, whole = Cifar10Prefix().availability(source), Cifar10().availability(source)
     assert "no address publishes them" in (prefix.reason or "")
-    assert "downloaded when a job first needs them" in (whole.reason or "")
+    assert "the first job that needs it downloads it" in (whole.reason or "")
