@@ -115,10 +115,12 @@ def test_binary_reinmax_rao_in_more_parts_than_one_is_its_integral(tau: float) -
     u = (torch.arange(20_000, dtype=torch.float64) + 0.5) / 20_000
     # Given the draw the smaller perturbed weight is this fraction of the larger one.
     ratio = (other * (1 - u) / (u + other * (1 - u))) ** (1 / tau)
-    slope = 2 * (ratio / (1 + ratio).square()).mean(-1) / tau - p.prod(-1) / 2
-    wanted = slope * (g[:, 0] - g[:, 1])
+    terms, difference = 2 * ratio / (1 + ratio).square() / tau, g[:, 0] - g[:, 1]
+    wanted = (terms.mean(-1) - p.prod(-1) / 2) * difference
+    errors = terms.std(-1) * difference.abs() / 100_000**0.5
     assert conditional.WORKING_SET < 100_000 * 50
-    assert torch.allclose(found, torch.stack((wanted, -wanted), -1), rtol=0, atol=0.01)
+    assert torch.allclose(found.sum(-1), torch.zeros(50, dtype=torch.float64), atol=1e-13)
+    assert ((found[:, 0] - wanted).abs() < 5 * errors).all()
 
 
 @pytest.mark.parametrize("classes", [2, 5])
