@@ -55,6 +55,7 @@ VARIANTS = [
     *[(ReinMax(second_weight=w), rule_by_hand(w)) for w in (-1.0, 0.0, 0.5, 0.75, 1.0, 2.0)],
     *[(ReinMax(second_weight=w, tau=1.4), rule_by_hand(w, 1.4)) for w in (0.0, 0.5, 0.75, 1.0)],
 ]
+NAMES = [repr(estimator) for estimator, _ in VARIANTS]
 
 
 def each_class(estimator: DrawDetermined, theta: Tensor) -> Tensor:
@@ -64,7 +65,7 @@ def each_class(estimator: DrawDetermined, theta: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("classes", [2, 3, 12])
-@pytest.mark.parametrize(("estimator", "formula"), VARIANTS, ids=repr)
+@pytest.mark.parametrize(("estimator", "formula"), VARIANTS, ids=NAMES)
 def test_formulas_at_every_draw(estimator: ReinMax, formula: Formula, classes: int) -> None:
     theta, g = normal(classes).expand(classes, classes).clone().requires_grad_(), normal(classes, classes, seed=1)
     draws = each_class(estimator, theta)
@@ -74,7 +75,7 @@ def test_formulas_at_every_draw(estimator: ReinMax, formula: Formula, classes: i
 
 
 @pytest.mark.parametrize("classes", [2, 3, 12])
-@pytest.mark.parametrize(("estimator", "formula"), VARIANTS, ids=repr)
+@pytest.mark.parametrize(("estimator", "formula"), VARIANTS, ids=NAMES)
 def test_second_derivatives_are_those_of_the_formulas(estimator: ReinMax, formula: Formula, classes: int) -> None:
     theta, g = normal(classes).expand(classes, classes).clone().requires_grad_(), normal(classes, classes, seed=1)
     draws, direction = each_class(estimator, theta), normal(classes, classes, seed=2)
