@@ -70,8 +70,6 @@ def _mistake(error: ErrorDetails, body: Any) -> Mistake:
 
 def _as_written(error: ErrorDetails, path: Path, body: Any) -> Path:
     """The path of the mistake in the body, without the names that only tell the members of a union apart."""
-    if pointer := error.get("ctx", {}).get("pointer"):
-        return (*path, *str(pointer).split("/"))
     written: list[str | int] = []
     for index, part in enumerate(path):
         is_last = index == len(path) - 1
@@ -83,7 +81,8 @@ def _as_written(error: ErrorDetails, path: Path, body: Any) -> Path:
             written.append(part)
     if error["type"].startswith("union_tag") and isinstance(body, Mapping):
         written.append("name")
-    return tuple(written)
+    pointer = error.get("ctx", {}).get("pointer")
+    return (*written, *str(pointer).split("/")) if pointer else tuple(written)
 
 
 def _holds(container: Any, part: str | int) -> bool:

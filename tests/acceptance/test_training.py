@@ -71,6 +71,11 @@ def test_its_model_loads_and_encodes(service: Service, vae_job: Job, tmp_path: A
     assert logits.isfinite().all()
 
 
+def test_it_leaves_pictures(service: Service, vae_job: Job) -> None:
+    names = {artifact.name for artifact in service.client.artifacts(vae_job.id)}
+    assert {"reconstructions.png", "samples.png"} < names
+
+
 def test_the_series_have_every_point_once(service: Service, vae_job: Job) -> None:
     series = service.client.metrics(vae_job.id)["loss"]
     assert series.step == list(range(1, 901))

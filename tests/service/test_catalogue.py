@@ -8,10 +8,12 @@ from typing import Any
 
 import httpx
 
-from reinmax_core.data.base import DataSet
+from reinmax_core.data.base import DataSet, DataSource
+from reinmax_core.data.listops import Listops
 from reinmax_core.estimators.base import Estimator
 from reinmax_core.tasks.base import Task
 from reinmax_core.value import discover
+from service.catalogue import DataSetEntry
 from tests.service.processes import running_api
 from tests.worker.samples import worker
 from worker.store import JobStore
@@ -50,6 +52,8 @@ def test_every_data_set_is_listed_with_its_checksums(http: httpx.Client) -> None
             assert len(file["md5"]) == 32
             assert file["sha256"] is None or len(file["sha256"]) == 64
         assert entry["licence"]
+        sizes = [file["bytes"] for file in entry["files"]]
+        assert entry["bytes"] == (None if None in sizes else sum(sizes))
         assert entry["availability"]["available"] == (entry["availability"]["reason"] is None)
 
 
@@ -65,7 +69,25 @@ def test_a_data_set_is_available_once_its_files_are_there(redis_url: str, tmp_pa
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("wb") as sparse:
                 sparse.truncate(file.bytes)
-        assert _mnist(url)["available"]
+        there = _mnist(url)
+        assert there["available"]
+        assert [copy["path"] for copy in there["found"]] == [str(tmp_path / "data" / file.name) for file in files]
+
+
+def test_what_stands_in_for_a_file_and_what_can_be_made_is_told(tmp_path: Path) -> None:
+    source, (train, *published) = DataSource(directory=tmp_path), Listops.files
+    assert train.generated
+    missing = Listops().availability(source)
+    assert missing.missing == tuple(file.name for file in published)
+    assert "listops/valid.tsv or listops/valid.tsv.gz" in (missing.reason or "")
+    for file in published:
+        assert file.alternative and file.alternative.bytes
+        path = tmp_path / file.alternative.name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(bytes(file.alternative.bytes))
+    there = DataSetEntry.of(Listops(), source).availability
+    assert there.available, "the training file is made anew"
+    assert [(copy.name, copy.read) for copy in there.found] == [(file.name, f"{file.name}.gz") for file in published]
 
 
 def _mnist(url: str) -> dict[str, Any]:

@@ -48,6 +48,21 @@ MISTAKES: list[tuple[dict[str, Any], str, list[str]]] = [
         "/estimator",
         ["batch is 3", "at least 4"],
     ),
+    (
+        GOOD | {"task": {"name": "categorical_vae", "dataset": "mnits"}},
+        "/task/dataset",
+        ["no data set 'mnits'", "fashion_mnist, mnist, omniglot", "own/letters.npz"],
+    ),
+    (
+        GOOD | {"task": {"name": "bernoulli_vae", "dataset": "../x.npz"}},
+        "/task/dataset",
+        ["'../x.npz'", "below the data"],
+    ),
+    (
+        GOOD | {"task": {"name": "gradient_quality", "image_shape": [9, 9]}},
+        "/task/image_shape",
+        ["[28, 28] for 'mnist', but is [9, 9]"],
+    ),
     (GOOD | {"name": "x" * 300}, "/name", ["at most 256 characters", '"xxx', "..."]),
     (GOOD | {"priority": 10}, "/priority", ["less than or equal to 9", "found 10"]),
 ]

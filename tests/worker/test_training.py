@@ -1,5 +1,7 @@
 """A run inside the training process, through outages of what it writes to."""
 
+import hashlib
+import io
 import re
 import time
 from collections.abc import Callable
@@ -8,12 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
+from PIL import Image
 
+from reinmax_core.data.image_file import ImagesUnfit
 from reinmax_core.run import RunSpec
 from reinmax_core.trainer import Diverged, Trainer
 from tests.worker.samples import submission, worker
-from worker.artifacts import ArtifactStore, ArtifactStoreUnavailable
+from worker.artifacts import ArtifactStore, ArtifactStoreUnavailable, location
 from worker.assignment import Assignment, Places, Stopped, Succeeded
 from worker.saver import Saver
 from worker.store import JobStore
@@ -89,6 +94,48 @@ def test_a_failed_checkpoint_is_not_due_at_once_again(store: JobStore, tmp_path:
     with pytest.raises(ArtifactStoreUnavailable):
         saver.save(trainer)
     assert not saver.is_due
+
+
+OWN = {
+    "name": "categorical_vae", "dataset": "own/letters.npz", "image_shape": (5, 4), "latents": 2, "batch": 10,
+    "bound_samples": 2,
+}  # fmt: skip
+
+
+def put_letters(folder: Path, shape: tuple[int, int]) -> Path:
+    path = folder / "data/own/letters.npz"
+    path.parent.mkdir(parents=True)
+    levels = numpy.random.default_rng(0).integers(0, 256, (60, *shape), dtype=numpy.uint8)
+    numpy.savez_compressed(path, train_images=levels)
+    return path
+
+
+def test_a_job_on_images_of_ones_own_leaves_pictures_and_names_its_data(
+    assign: Callable[..., Assignment], store: JobStore, tmp_path: Path
+) -> None:
+    path, assignment = put_letters(tmp_path, (5, 4)), assign(task=OWN, steps=20)
+    outcome = Training(assignment).run(Stop())
+    assert isinstance(outcome, Succeeded)
+    assert {"reconstructions.png", "samples.png"} < {artifact.name for artifact in outcome.artifacts}
+    artifacts = ArtifactStore(str(tmp_path / "place"))
+    # Rows of 16 images: the six test images over their reconstructions; eight rows of samples.
+    for name, size in (("reconstructions", (64, 10)), ("samples", (64, 40))):
+        content = artifacts.read(location(assignment.job_id, assignment.epoch, f"{name}.png"))
+        with Image.open(io.BytesIO(content)) as picture:
+            assert picture.size == size
+    environment = store.get(assignment.job_id).environment
+    assert environment is not None
+    assert environment.data == {"own/letters.npz": hashlib.sha256(path.read_bytes()).hexdigest()}
+
+
+def test_images_that_do_not_fit_end_a_job_before_it_trains(
+    assign: Callable[..., Assignment], store: JobStore, tmp_path: Path
+) -> None:
+    put_letters(tmp_path, (4, 5))
+    assignment = assign(task=OWN, steps=20)
+    with pytest.raises(ImagesUnfit, match=r"\[images, 5, 4\] or \[images, 20\], but has \[60, 4, 5\]"):
+        Training(assignment).run(Stop())
+    assert store.get(assignment.job_id).progress.step == 0
 
 
 def test_the_points_before_a_divergence_are_told(assign: Callable[..., Assignment], store: JobStore) -> None:
