@@ -89,6 +89,16 @@ def test_a_schedule_is_compiled_once_more_than_tau_1(classes: int) -> None:
     assert compilations(both_outputs, [torch.full((6, 1), tau) for tau in SCHEDULE], [(6, classes)]) == 1
 
 
+@INNER_WARNING
+@pytest.mark.parametrize("classes", [2, 5])
+def test_a_schedule_that_falls_to_1_is_compiled_a_few_times(classes: int) -> None:
+    """For its first number, for any number, and at the end for 1; whatever its length."""
+    falling = SCHEDULE[::-1]
+    assert compilations(both_outputs, [*falling[:-1]], [(6, classes)]) <= 2
+    assert compilations(both_outputs, [*falling], [(6, classes)]) <= 4
+    assert compilations(both_outputs, [torch.tensor(tau) for tau in falling], [(6, classes)]) == 1
+
+
 @pytest.mark.slow
 @INNER_WARNING
 @pytest.mark.parametrize("classes", [2, 5])
