@@ -153,7 +153,6 @@ class ControlVariate:
             return cost(categorical.sample(logits, generator)), torch.zeros_like(logits)
         noisy = perturbed(logits, generator)
         values = cost(noisy.draws)
-        categorical.beneath(values.shape, logits.shape)
         heights, slopes = self._heights_and_slopes(cost, noisy)
         # A gradient that parts are trained by keeps all that the parameters of the cost have in it.
         gaps = (values if self._is_trained() else values.detach()).to(logits.dtype) - heights[1]

@@ -14,7 +14,7 @@ from torch import Tensor
 from reinmax_core.bilevel import InnerLevel
 from reinmax_core.categorical import NoDistribution
 from reinmax_core.data.base import DataSource
-from reinmax_core.estimators.base import Learned
+from reinmax_core.estimators.from_costs import Learned
 from reinmax_core.run import Best, Progress, Result, RunSpec
 from reinmax_core.seeds import seed_for
 from reinmax_core.tasks.base import Bilevel

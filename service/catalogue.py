@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue
 from reinmax_core.data.base import Availability, Citation, DataSet, DataSource
 from reinmax_core.data.file import DataFile
 from reinmax_core.estimators.base import Estimator, Pathwise
+from reinmax_core.estimators.from_costs import Learned
 from reinmax_core.tasks.base import Recommendation, Task
 from reinmax_core.value import Value, discover
 
@@ -37,6 +38,12 @@ class EstimatorEntry(_Entry):
     """Where it was published."""
     pathwise: bool
     """Whether its gradient passes through the draw itself, as tasks with `needs_pathwise` demand."""
+    binary_only: bool
+    """Whether it is for variables of two classes alone."""
+    learned: bool
+    """Whether it has parts of its own that are trained beside the model."""
+    evaluations: int
+    """How often it evaluates the cost for a row in a step, with its settings as they are by default."""
     json_schema: dict[str, JsonValue]
     """JSON Schema of its settings, with defaults and bounds."""
 
@@ -102,10 +109,7 @@ class DataSetEntry(_Entry):
 @cache
 def estimators() -> tuple[EstimatorEntry, ...]:
     """Every estimator, by name."""
-    return tuple(
-        EstimatorEntry(name=name, pathwise=issubclass(estimator, Pathwise), **_about(estimator))
-        for name, estimator in discover(Estimator).items()
-    )
+    return tuple(_estimator_entry(estimator()) for estimator in discover(Estimator).values())
 
 
 @cache
@@ -117,6 +121,17 @@ def tasks() -> tuple[TaskEntry, ...]:
 def datasets(source: DataSource) -> tuple[DataSetEntry, ...]:
     """Every data set, by name."""
     return tuple(DataSetEntry.of(dataset(), source) for dataset in discover(DataSet).values())
+
+
+def _estimator_entry(estimator: Estimator) -> EstimatorEntry:
+    return EstimatorEntry(
+        name=estimator.name,
+        pathwise=isinstance(estimator, Pathwise),
+        binary_only=estimator.binary_only,
+        learned=isinstance(estimator, Learned),
+        evaluations=estimator.evaluations,
+        **_about(type(estimator)),
+    )
 
 
 def _task_entry(task: Task) -> TaskEntry:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from reinmax_core.estimators.base import Estimator, Learned, Pathwise, Separable
+from reinmax_core.estimators.base import Estimator, Pathwise, Separable
+from reinmax_core.estimators.from_costs import Learned
 from reinmax_core.value import discover
 
-__all__ = ["Estimator", "Learned", "Pathwise", "Separable"]
+_SHARED = (Estimator, Learned, Pathwise, Separable)
 
 
-def __getattr__(name: str) -> type[Estimator]:
+def __getattr__(name: str) -> type[Estimator] | list[str]:
     # Classes are found, not listed, so that a new estimator is one new file. Names of files are left to
     # the import system, which asks here before it looks for a submodule.
+    if name == "__all__":
+        return __dir__()
     if name[:1].isupper():
         for estimator in discover(Estimator).values():
             if estimator.__name__ == name:
@@ -19,4 +22,4 @@ def __getattr__(name: str) -> type[Estimator]:
 
 
 def __dir__() -> list[str]:
-    return sorted([*__all__, *(estimator.__name__ for estimator in discover(Estimator).values())])
+    return sorted(shown.__name__ for shown in (*_SHARED, *discover(Estimator).values()))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, final
 
 from pydantic import Field
 
-from reinmax_core.estimators.base import Measured
+from reinmax_core.estimators.from_costs import Measured
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -58,7 +58,6 @@ class Arms(Measured):
         drawn = self._drawn(pieces / pieces.sum(0), probs)
         draws = categorical.one_hot(drawn, 2, probs.dtype)
         values = cost(draws)
-        categorical.beneath(values.shape, draws.shape)
         return values.mean(0), self._gradient(values.detach(), drawn, probs)
 
     def _drawn(self, pieces: Tensor, probs: Tensor) -> Tensor:

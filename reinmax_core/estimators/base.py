@@ -5,21 +5,19 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Self, final
+from typing import TYPE_CHECKING, ClassVar, final
 
 from reinmax_core.value import Value
 
 if TYPE_CHECKING:
-    from torch import Generator, Tensor, nn, optim
-
-    from reinmax_core.gradients import Scored
+    from torch import Generator, Tensor
 
     Cost = Callable[[Tensor], Tensor]
     """Maps one-hot draws [..., n] to values whose shape is a leading part of the draws' shape without n.
 
     Every value is shared by the latents beneath it: for draws [batch, latents, n], values [batch] are
     joint in the latents, values [batch, latents] belong to one latent each. Estimators may call a cost
-    with further leading axes (samples, states), so it must broadcast over them.
+    with further leading axes (samples, states), which it must keep.
     """
 
 
@@ -111,7 +109,18 @@ class Estimator(Value, ABC):
         For a `Pathwise` estimator their backward pass is the estimator; for the others (score function,
         exact) no gradient passes through a draw and `expectation` is the way to train.
 
-        Args and errors: as for `expectation`.
+        Args:
+            logits: unnormalised log-probabilities, any shape and layout, classes on axis `dim`; -inf for a
+                class that is never drawn.
+            dim: the axis of the classes.
+            mask: boolean, broadcastable to `logits`; classes where it is False are never drawn and get a
+                gradient of exactly 0.
+            generator: the source of randomness, of the device of `logits`; torch's global one if None.
+
+        Raises:
+            ValueError: the logits are no floating-point numbers, have no axis `dim`, or a row of them holds NaN
+                or +inf or has no class left to draw; or the mask does not fit. Accelerators do not look at
+                values, for which they would have to wait: there such a row gives NaN.
         """
         from reinmax_core import categorical, fused
 
@@ -143,8 +152,26 @@ class Pathwise(Estimator, ABC):
         mask: Tensor | None = None,
         generator: Generator | None = None,
     ) -> Tensor:
-        """`cost` of one draw: the draw's own backward pass is the estimator. See `Estimator.expectation`."""
-        return cost(self.sample(logits, dim=dim, mask=mask, generator=generator))
+        """`cost` of one draw of each row: the draw's own backward pass is the estimator.
+
+        Args:
+            logits: as for `sample`; so are `dim`, `mask` and `generator`.
+            cost: maps one-hot draws of the shape of `logits` to values whose shape is a leading part of it,
+                without the classes; differentiable.
+
+        Returns:
+            The values. Differentiating them gives this estimator's gradient with respect to `logits`, and
+            the ordinary one for everything else that `cost` uses.
+
+        Raises:
+            ValueError: as `sample`, or the values have another shape.
+        """
+        from reinmax_core import categorical
+
+        draws = self.sample(logits, dim=dim, mask=mask, generator=generator)
+        values = cost(draws)
+        categorical.beneath(values.shape, draws.movedim(dim, -1).shape)
+        return values
 
 
 class DrawDetermined(Pathwise, ABC):
@@ -169,129 +196,3 @@ class DrawDetermined(Pathwise, ABC):
 
         probs = categorical.probabilities(logits)
         return self.through(logits, categorical.draw(probs, logits.shape, generator), probs)
-
-
-class FromCosts(Estimator, ABC):
-    """An estimator that needs the costs of draws and not their derivatives; no gradient passes a draw."""
-
-    @final
-    def draw(self, logits: Tensor, generator: Generator | None) -> Tensor:
-        from reinmax_core import categorical
-
-        return categorical.sample(logits, generator)
-
-
-class ScoreFunction(FromCosts, ABC):
-    """An estimator that weights the gradient of a draw's log-probability by what the draw costs."""
-
-    @abstractmethod
-    def surrogate(self, values: Tensor, scored: Scored) -> Tensor:
-        """An estimate of the mean cost that carries this estimator's gradient.
-
-        Args:
-            values: costs of the draws, of the shape of the cost's values; on a leading axis of length
-                `evaluations` if that is more than 1, which the result lacks.
-            scored: the draws.
-        """
-
-    @final
-    def expectation(
-        self,
-        logits: Tensor,
-        cost: Cost,
-        *,
-        dim: int = -1,
-        mask: Tensor | None = None,
-        generator: Generator | None = None,
-    ) -> Tensor:
-        """`cost` of the draws, with a gradient from their values alone. See `Estimator.expectation`."""
-        from reinmax_core import categorical, gradients
-
-        rows = categorical.wide(categorical.rows(logits, dim, mask))
-        repeated = rows.expand(self.evaluations, *rows.shape) if self.evaluations > 1 else rows
-        probs = categorical.probabilities(repeated)
-        scored = gradients.scored(repeated, categorical.draw(probs, repeated.shape, generator), probs)
-        values = cost(categorical.unrowed(scored.draws, rows, logits, dim))
-        return self.surrogate(values, scored)
-
-
-class Measured(FromCosts, ABC):
-    """An estimator that works its gradient out from costs while they are evaluated, and hands it on as it is."""
-
-    # No private attribute of pydantic, which torch.compile cannot read.
-    _parts: ClassVar[Any] = None
-
-    @abstractmethod
-    def measure(self, logits: Tensor, cost: Cost, generator: Generator | None) -> tuple[Tensor, Tensor]:
-        """The mean cost of the draws, and this estimator's gradient.
-
-        Args:
-            logits: rows [..., n] of float32 or float64.
-            cost: the cost, for draws of the shape of `logits`, or with further leading axes.
-            generator: the source of randomness; torch's global one if None.
-
-        Returns:
-            Values with their ordinary gradient for all but the logits, and the gradient [..., n] of each
-            value with respect to the logits beneath it, which may be differentiated again.
-        """
-
-    @final
-    def expectation(
-        self,
-        logits: Tensor,
-        cost: Cost,
-        *,
-        dim: int = -1,
-        mask: Tensor | None = None,
-        generator: Generator | None = None,
-    ) -> Tensor:
-        """`cost` of the draws, with the gradient that was worked out. See `Estimator.expectation`.
-
-        Raises:
-            ValueError: it is for two classes alone and there are others; and as the others.
-        """
-        from reinmax_core import categorical, gradients
-
-        rows = categorical.wide(categorical.rows(logits, dim, mask))
-        if self.binary_only and rows.shape[-1] != 2:
-            raise ValueError(
-                f"{self.name!r} is an estimator for binary variables, that is for 2 classes, but axis {dim} of the "
-                f"logits has {rows.shape[-1]}; choose one for any number of classes, such as 'reinmax' or 'rloo'"
-            )
-        values, gradient = self.measure(
-            rows, lambda draws: cost(categorical.unrowed(draws, rows, logits, dim)), generator
-        )
-        return gradients.carrying(values, rows, gradient, self._parameters())
-
-    def _parameters(self) -> tuple[nn.Parameter, ...]:
-        return () if self._parts is None else tuple(self._parts.parameters())
-
-
-class Learned(Measured, ABC):
-    """An estimator with a control variate whose parts are trained beside the model, to make it vary less.
-
-    By itself it has them as they are before training. `using` gives it parts; each `expectation` then also
-    leaves in their gradients, once what it gave is differentiated, those of the mean square of the
-    estimated gradient, for `optimizer(parts)` to follow. A `Trainer` does all this by itself::
-
-        parts = estimator.parts(latents, classes)
-        optimizer = estimator.optimizer(parts)
-        loss = estimator.using(parts).expectation(logits, cost).mean()
-        loss.backward()
-        optimizer.step()
-    """
-
-    @abstractmethod
-    def parts(self, latents: int, classes: int) -> nn.Module:
-        """New parts for a cost of so many latents beneath a value, initialised from torch's global generator."""
-
-    @abstractmethod
-    def optimizer(self, parts: nn.Module) -> optim.Optimizer:
-        """A new optimiser of the parts."""
-
-    @final
-    def using(self, parts: nn.Module) -> Self:
-        """This estimator with these parts, which stay the caller's."""
-        bound = self.model_copy()
-        object.__setattr__(bound, "_parts", parts)
-        return bound

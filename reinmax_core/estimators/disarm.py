@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, final
 
 from pydantic import Field
 
-from reinmax_core.estimators.base import Measured
+from reinmax_core.estimators.from_costs import Measured
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -59,7 +59,6 @@ class Disarm(Measured):
         drawn = self._pairs(categorical.uniform((self.samples // 2, *logits.shape[:-1]), probs, generator), probs)
         draws = categorical.one_hot(drawn.flatten(0, 1), 2, probs.dtype)
         values = cost(draws)
-        categorical.beneath(values.shape, draws.shape)
         in_pairs = values.detach().reshape(2, self.samples // 2, *values.shape[1:])
         return values.mean(0), self._gradient(in_pairs, drawn, probs)
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Literal, final
 
 from pydantic import Field
 
-from reinmax_core.estimators.base import FromCosts, Separable
+from reinmax_core.estimators.base import Separable
+from reinmax_core.estimators.from_costs import FromCosts
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -62,17 +63,13 @@ class Exact(FromCosts):
             TooManyStates: the latents beneath a value have more than `max_states`; a ValueError, as are
                 the others.
         """
-        from reinmax_core import categorical, enumeration
+        from reinmax_core import categorical, enumeration, gradients
 
         del generator
         # Repeated rows are written out: the gradient passes through the probabilities of each.
         rows = categorical.wide(categorical.rows(logits, dim, mask)).contiguous()
         probs = categorical.probabilities(rows)
-        function = cost.each if isinstance(cost, Separable) else cost
-
-        def values(draws: Tensor) -> Tensor:
-            return function(categorical.unrowed(draws, rows, logits, dim))
-
+        values = gradients.by_rows(cost.each if isinstance(cost, Separable) else cost, rows, logits, dim)
         if isinstance(cost, Separable):
             return enumeration.separate(probs, values).mean(-1)
         return enumeration.joint(probs, values, self.max_states)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, final
 
-from reinmax_core.estimators.base import ScoreFunction
+from reinmax_core.estimators.from_costs import ScoreFunction
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,6 +53,8 @@ class Reinforce(ScoreFunction):
         return values + (constant - self._baseline(constant)) * scored.of(values)
 
     def _baseline(self, values: Tensor) -> Tensor | float:
+        from reinmax_core import categorical
+
         if self.baseline == "none" or values.ndim == 0 or len(values) < 2:
             return 0.0
-        return (values.sum(0) - values) / (len(values) - 1)
+        return categorical.mean_of_others(values)

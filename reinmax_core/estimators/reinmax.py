@@ -21,7 +21,8 @@ class ReinMax(DrawDetermined):
     never depend on tau.
 
     Not for a cost without a useful derivative at the corners, such as a table or a step function: use
-    `Rloo` there.
+    `Rloo` there. The function `reinmax(logits, tau)` of this module gives the probabilities too, and takes a
+    temperature for each row.
 
     Settings:
         tau (float, default 1.0, at least 1, at most 1000): temperature of the shifted distribution in the

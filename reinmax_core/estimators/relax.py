@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal, final
 
 from pydantic import Field
 
-from reinmax_core.estimators.base import Learned
+from reinmax_core.estimators.from_costs import Learned
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn, optim

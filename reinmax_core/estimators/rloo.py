@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal, final
 
 from pydantic import Field
 
-from reinmax_core.estimators.base import ScoreFunction
+from reinmax_core.estimators.from_costs import ScoreFunction
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, final
 
 from pydantic import Field
 
-from reinmax_core.estimators.base import Learned
+from reinmax_core.estimators.from_costs import Learned
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn, optim
@@ -89,7 +89,6 @@ class Rodeo(Learned):
         draws = categorical.one_hot_draws(probs, self.samples, generator)
         if self._parts is None:
             values = cost(draws)
-            categorical.beneath(values.shape, draws.shape)
             return values.mean(0), self._leave_one_out(values.detach(), draws - probs)
         values, slopes = gradients.values_and_slopes(cost, draws)
         return values.mean(0), self._gradient(values.detach(), slopes, draws, probs)

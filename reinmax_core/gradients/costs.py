@@ -47,6 +47,30 @@ def scored(logits: Tensor, drawn: Tensor, probs: Tensor) -> Scored:
     return Scored(draws, apply(_Score, logits, drawn, probs))
 
 
+def by_rows(cost: Callable[[Tensor], Tensor], rows: Tensor, logits: Tensor, dim: int) -> Callable[[Tensor], Tensor]:
+    """The cost for draws [..., n] of `rows`, where it is written for draws with axis and dtype of `logits`.
+
+    What it gives has a shape that fits the draws and at least float32, also if the values are numbers of
+    another kind, as of an accuracy.
+
+    Raises:
+        ValueError: when it is called, and the cost gives something else.
+    """
+
+    def values(draws: Tensor) -> Tensor:
+        found = cost(categorical.unrowed(draws, rows, logits, dim))
+        samples = draws.shape[: draws.ndim - rows.ndim]
+        if found.shape[: len(samples)] != samples:
+            raise ValueError(
+                f"a cost is called with {tuple(samples)} draws of each row at once, on leading axes that its values "
+                f"must keep, but gave values of shape {tuple(found.shape)}; sum or average the trailing axes only"
+            )
+        categorical.beneath(found.shape, draws.shape)
+        return categorical.wide(found) if found.is_floating_point() else found.to(rows.dtype)
+
+    return values
+
+
 def carrying(values: Tensor, logits: Tensor, gradient: Tensor, learned: Sequence[Tensor] = ()) -> Tensor:
     """`values`, whose derivative with respect to the logits is `gradient`.
 
@@ -56,10 +80,18 @@ def carrying(values: Tensor, logits: Tensor, gradient: Tensor, learned: Sequence
         gradient: that of each value with respect to the logits beneath it, [..., n].
         learned: parameters on which `gradient` depends. Once the values are differentiated they get the
             gradient of its mean square, whatever is made of the values.
+
+    Raises:
+        RuntimeError: there are parameters to be learned inside of torch.compile or a transform of torch.func.
     """
     if not torch.is_grad_enabled():
         return values
-    learned = [parameter for parameter in learned if parameter.requires_grad] if categorical.readable() else []
+    learned = [parameter for parameter in learned if parameter.requires_grad]
+    if learned and not categorical.readable():
+        raise RuntimeError(
+            "the learned parts of an estimator are not trained inside torch.compile and torch.func; estimate outside "
+            "of it, or freeze them with parts.requires_grad_(False)"
+        )
     carried = values + apply(_Carried, logits, gradient, tuple(values.shape))
     if not learned:
         return carried

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, cast
 from pydantic import Field
 
 from reinmax_core.data.base import DataSource
-from reinmax_core.estimators.base import Estimator, Learned, Pathwise
+from reinmax_core.estimators.base import Estimator, Pathwise
+from reinmax_core.estimators.from_costs import Learned
 from reinmax_core.tasks.base import Batches, Recommendation
 from reinmax_core.tasks.categorical_vae import CategoricalVae
 from reinmax_core.tasks.images import Images, ImageTask

@@ -180,3 +180,61 @@ def test_the_baseline_of_a_single_value_is_nothing(values: Cost) -> None:
 def test_rloo_needs_two_draws() -> None:
     with pytest.raises(ValueError, match="samples"):
         Rloo(samples=1)
+
+
+FROM_COSTS = [name for name in ESTIMATORS if not issubclass(ESTIMATORS[name], Pathwise)]
+WITHOUT_SLOPES = ["arms", "disarm", "exact", "reinforce", "rloo", "rodeo"]
+
+
+@pytest.mark.parametrize("name", [name for name in FROM_COSTS if ESTIMATORS[name]().evaluations > 1])  # type: ignore[call-arg]
+def test_a_cost_that_drops_the_axis_of_the_samples_is_refused(name: str) -> None:
+    logits = torch.zeros(5, 3, 2, requires_grad=True)
+    with pytest.raises(ValueError, match=r"leading axes that its values must keep, but gave values of shape \(\)"):
+        ESTIMATORS[name]().expectation(logits, lambda z: z.square().mean())  # type: ignore[call-arg]
+
+
+def test_exact_wants_the_axis_of_the_states_kept() -> None:
+    with pytest.raises(ValueError, match="leading axes that its values must keep"):
+        Exact().expectation(torch.zeros(3), lambda z: z.mean())
+
+
+@pytest.mark.parametrize("name", WITHOUT_SLOPES)
+@pytest.mark.parametrize("dtype", [torch.bool, torch.int64])
+def test_accuracies_are_costs(name: str, dtype: torch.dtype) -> None:
+    def hits(draws: Tensor) -> Tensor:
+        return (draws[..., 1] > 0.5).all(-1).to(dtype)
+
+    logits = torch.randn(200, 3, 2, generator=seeded(1), requires_grad=True)
+    estimator = ESTIMATORS[name]()  # type: ignore[call-arg]
+    (found, wanted) = (
+        torch.autograd.grad(estimator.expectation(logits, cost, generator=seeded()).sum(), logits)[0]
+        for cost in (hits, lambda draws: hits(draws).float())
+    )
+    assert found.abs().max() > 0
+    assert torch.equal(found, wanted)
+
+
+@pytest.mark.parametrize("name", sorted({*FROM_COSTS} - {"exact", "rebar", "relax"}))
+def test_costs_in_half_precision_lose_nothing_to_baselines(name: str) -> None:
+    """The sum of these costs is more than half precision holds."""
+    logits = torch.zeros(50, 2, dtype=torch.float16, requires_grad=True)
+    settings = {"baseline": "batch"} if name == "reinforce" else {"samples": 4}
+    estimator = ESTIMATORS[name].model_validate(settings)
+    costs = estimator.expectation(logits, lambda z: (z * 0).sum(-1) + 20_000.0, generator=seeded())
+    (found,) = torch.autograd.grad(costs.sum(), logits)
+    assert found.abs().max() == 0
+
+
+def test_a_pathwise_estimator_too_wants_values_that_fit_the_latents() -> None:
+    with pytest.raises(ValueError, match=r"leading part of \(4, 3\).* gave \(3,\)"):
+        ESTIMATORS["reinmax"]().expectation(torch.zeros(4, 3, 5), lambda z: z.square().sum(-1).sum(0))  # type: ignore[call-arg]
+
+
+def test_parts_of_another_estimator_are_refused_and_bound_ones_are_told_apart() -> None:
+    from reinmax_core.estimators import DoubleCv, Relax
+
+    one, other = (DoubleCv().parts(3, 2) for _ in range(2))
+    assert DoubleCv().using(one) == DoubleCv().using(one) != DoubleCv().using(other) != DoubleCv()
+    assert len({DoubleCv(), DoubleCv(), DoubleCv().using(one), DoubleCv().using(other)}) == 3
+    with pytest.raises(ValueError, match=r"of 'relax' hold .*network.* but the module given has alpha"):
+        Relax().using(one)

@@ -22,7 +22,8 @@ from reinmax_core.estimators import (
     Rloo,
     StraightThrough,
 )
-from reinmax_core.estimators.base import DrawDetermined, ScoreFunction
+from reinmax_core.estimators.base import DrawDetermined
+from reinmax_core.estimators.from_costs import ScoreFunction
 
 Cost = Callable[[Tensor], Tensor]
 

@@ -308,12 +308,18 @@ def test_parts_learn_from_costs_of_half_precision(estimator: Learned, dtype: tor
 
 
 @pytest.mark.parametrize("classes", [2, 4])
-def test_transformed_code_uses_the_parts_and_leaves_them_as_they_are(estimator: Learned, classes: int) -> None:
+def test_transformed_code_uses_parts_that_are_frozen(estimator: Learned, classes: int) -> None:
     parts, cost = trained(estimator, 3, classes), sine(3, classes)
     bound, logits = estimator.using(parts), normal(3, classes)
+
+    def transformed() -> Tensor:
+        return torch.func.grad(lambda row: bound.expectation(row, cost).sum())(logits)
+
+    with pytest.raises(RuntimeError, match=r"are not trained inside torch\.compile"):
+        transformed()
+    parts.requires_grad_(False)
     torch.manual_seed(0)
-    found = torch.func.grad(lambda row: bound.expectation(row, cost).sum())(logits)
-    assert all(parameter.grad is None for parameter in parts.parameters())
+    found = transformed()
     torch.manual_seed(0)
     leaf = logits.clone().requires_grad_()
     bound.expectation(leaf, cost).sum().backward()
