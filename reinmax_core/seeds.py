@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 from typing import Literal, TypeAlias
 
-Purpose: TypeAlias = Literal["model", "estimator", "order", "validation", "draws", "evaluation", "pixels", "pictures"]
+Purpose: TypeAlias = Literal[
+    "model", "estimator", "order", "validation", "draws", "evaluation", "conclusion", "pixels", "pictures"
+]
 
 
 def seed_for(purpose: Purpose, seed: int, position: int = 0) -> int:

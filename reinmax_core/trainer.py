@@ -120,7 +120,7 @@ class Trainer:
         if last or self.step % spec.evaluate_every == 0:
             metrics |= self.evaluate() | self._scheduled_lr()
         if last:
-            metrics |= {f"train_{name}": value for name, value in self._last_epoch.take().items()}
+            metrics |= {f"train_{name}": value for name, value in self._last_epoch.take().items()} | self._conclusion()
         self._check_finite(metrics)
         self.final |= metrics
         self._note_best(metrics)
@@ -138,6 +138,13 @@ class Trainer:
         with torch.no_grad():
             metrics: dict[str, float] = self.spec.task.evaluate(self.model, self.data, self.estimator, generator)
         return metrics
+
+    def _conclusion(self) -> dict[str, float]:
+        task, generator = self.spec.task, _generator(self.device, seed_for("conclusion", self.spec.seed))
+        if not isinstance(task, ImageTask):
+            return {}
+        with torch.no_grad():
+            return task.conclusion(self.model, self.data, self.estimator, generator)
 
     def pictures(self) -> dict[str, Tensor]:
         """What a model of images makes of images and of nothing now, grey levels as bytes, [height, width], by name.

@@ -121,6 +121,12 @@ class GradientQuality(ImageTask):
         test = self.vae.evaluate(model, data, self.trained_with, generator)
         return _metrics(self.quality(model, data.train[: self.images], estimator, generator)) | test
 
+    def conclusion(
+        self, model: nn.Module, data: Images, estimator: Estimator, generator: Generator
+    ) -> dict[str, float]:
+        """Nothing: what is studied are gradients."""
+        return {}
+
     def pictures(self, model: nn.Module, data: Images, estimator: Estimator, generator: Generator) -> dict[str, Tensor]:
         """Those of a `CategoricalVae`."""
         return self.vae.pictures(model, data, self.trained_with, generator)

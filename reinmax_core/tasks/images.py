@@ -56,9 +56,7 @@ ImageName = Annotated[
 Side = Annotated[int, Field(ge=1, le=1024)]
 BoundSamples = Annotated[
     int,
-    Field(
-        ge=0, le=100_000, description="Draws of which the multi-sample test bound is made; 0 for no such evaluation."
-    ),
+    Field(ge=0, le=100_000, description="Draws of which the multi-sample test bound at the end is made; 0 for none."),
 ]
 BoundImages = Annotated[
     int, Field(ge=1, le=10**6, description="Test images, the first so many, that the multi-sample bound is of.")
@@ -89,6 +87,12 @@ class ImageTask(Task, ABC):
     @abstractmethod
     def pictures(self, model: nn.Module, data: Images, estimator: Estimator, generator: Generator) -> dict[str, Tensor]:
         """What the model makes of images and of nothing: grey levels as bytes, [height, width], by name."""
+
+    @abstractmethod
+    def conclusion(
+        self, model: nn.Module, data: Images, estimator: Estimator, generator: Generator
+    ) -> dict[str, float]:
+        """Metrics that take long, of the model that a run ends with; called without gradients."""
 
     @model_validator(mode="after")
     def _shape_fits(self) -> Self:
@@ -197,17 +201,17 @@ class ImageAutoencoding(ImageTask, ABC):
         return {"loss": means["reconstruction"] + means["kl"]} | means
 
     @final
-    def bound(self, model: Autoencoder, levels: Tensor, samples: int, generator: Generator) -> dict[str, float]:
-        """`bound`: the mean over images of the negative bound from so many draws of q each; nothing for none."""
+    def bound(self, model: nn.Module, levels: Tensor, samples: int, generator: Generator) -> dict[str, float]:
+        """`test_bound`: the mean over images of the negative bound from so many draws of q each; nothing for none."""
         from reinmax_core.categorical import one_hot_draws, probabilities
 
         if not samples:
             return {}
-        total = 0.0
+        parts, total = cast("Autoencoder", model), 0.0
         for images in self._seen(levels, max(1, BOUND_ROWS // samples), generator):
-            logits = model.logits(images)
-            total += model.bound(images, one_hot_draws(probabilities(logits), samples, generator), logits).sum().item()
-        return {"bound": total / len(levels)}
+            logits = parts.logits(images)
+            total += parts.bound(images, one_hot_draws(probabilities(logits), samples, generator), logits).sum().item()
+        return {"test_bound": total / len(levels)}
 
     def _seen(self, levels: Tensor, rows: int, generator: Generator) -> Iterator[Tensor]:
         for part in levels.split(rows):  # type: ignore[no-untyped-call]
