@@ -148,6 +148,16 @@ def test_rare_classes_are_drawn_at_their_rate(draw: object, classes: int, chance
     assert abs(counts.sum() - len(counts) * wanted) < 3 * (len(counts) * wanted) ** 0.5
 
 
+def test_no_bit_of_a_random_number_is_rounded_away() -> None:
+    """The chance of class 1 is the least in single precision that is above the row's own number."""
+    bits = torch.empty(10_000, dtype=torch.int32).random_(generator=seeded())
+    chances = (bits // 64 + 1).double() * 64 / 2**31
+    rarer = chances <= 0.5
+    assert (bits % 64 >= 32)[rarer].any()
+    probs = torch.stack((1 - chances, chances), -1).float()
+    assert (categorical.draw(probs, probs.shape, seeded())[rarer] == 1).all()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("classes", [2, 3])
 def test_what_hardly_ever_happens_does_not_happen(classes: int) -> None:
