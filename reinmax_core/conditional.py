@@ -63,7 +63,7 @@ def soft_samples(probs: Tensor, drawn: Tensor, tau: float, samples: int, generat
 
 def seed(generator: Generator | None = None) -> int:
     """The seed of a generator for soft samples that are drawn later."""
-    return int(torch.randint(2**62, (), generator=generator))
+    return int(torch.randint(2**62, (), generator=generator, device="cpu"))
 
 
 def mean_product(probs: Tensor, drawn: Tensor, tau: float, samples: int, generator: Generator, g: Tensor) -> Tensor:
@@ -75,19 +75,19 @@ def mean_product(probs: Tensor, drawn: Tensor, tau: float, samples: int, generat
     g = (g - categorical.wide(g[..., :1])).unsqueeze(-1)
     total = torch.zeros_like(g)
     for size in _chunks(samples, probs.numel()):
-        soft = _outside_batches(g, soft_samples, probs, drawn, tau, size, generator)
+        soft = _outside_transforms(g, soft_samples, probs, drawn, tau, size, generator)
         # y * g - y (y . g), summed over the samples
         along = categorical.matrix_product(soft.mT, g)
         total += soft.sum(-1, keepdim=True) * g - categorical.matrix_product(soft, along)
     return total.squeeze(-1) / samples
 
 
-def _outside_batches(g: Tensor, sample: Callable[..., Tensor], *arguments: object) -> Tensor:
-    """What `sample` gives, also where `torch.autograd.grad` takes gradients in batches."""
-    if not torch._C._functorch.is_legacy_batchedtensor(g):
+def _outside_transforms(g: Tensor, sample: Callable[..., Tensor], *arguments: object) -> Tensor:
+    """What `sample` gives, also where many gradients are taken at once: the same samples for them all."""
+    if not torch._C._functorch.is_legacy_batchedtensor(g) and not torch._C._are_functorch_transforms_active():
         return sample(*arguments)
-    # That is a vmap over g, inside which nothing may be random. It is one of this thread only.
-    with ThreadPoolExecutor(1) as outside:
+    # Inside a vmap over g nothing may be random. It is one of this thread only, as is whether derivatives are taken.
+    with ThreadPoolExecutor(1, initializer=torch.set_grad_enabled, initargs=(torch.is_grad_enabled(),)) as outside:
         return outside.submit(sample, *arguments).result()
 
 

@@ -24,6 +24,7 @@ from reinmax_core.categorical.noise import exponential, gumbel, inner_uniform, s
 from reinmax_core.categorical.rows import (
     NoDistribution,
     distinct,
+    has_checked_values,
     placed,
     readable,
     row_temperatures,
@@ -43,6 +44,7 @@ __all__ = [
     "draw",
     "exponential",
     "gumbel",
+    "has_checked_values",
     "inner_uniform",
     "is_one",
     "jacobian_product",

@@ -6,6 +6,9 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
+
+_ORDINARY = (Tensor, Parameter)
 
 
 class NoDistribution(ValueError):
@@ -15,9 +18,9 @@ class NoDistribution(ValueError):
 def rows(logits: Tensor, dim: int = -1, mask: Tensor | None = None) -> Tensor:
     """Logits with the classes on the last axis and masked classes at -inf.
 
-    On accelerators, where reading values takes waiting, and inside `torch.compile` and the transforms of
-    `torch.func`, where they cannot be read, rows are not checked for values; `unrowed` then turns the
-    draws of impossible rows into NaN.
+    On accelerators, where reading values takes waiting, and inside `torch.compile`, the transforms of
+    `torch.func`, fake tensors and `make_fx`, where they cannot be read, rows are not checked for values;
+    `unrowed` then turns the draws of impossible rows into NaN.
 
     Raises:
         ValueError: `logits` has no floating-point type, no axis `dim` or no class on it, the mask does not
@@ -27,7 +30,7 @@ def rows(logits: Tensor, dim: int = -1, mask: Tensor | None = None) -> Tensor:
     if mask is not None:
         logits = logits.masked_fill(~_fitting(mask, logits), float("-inf"))
     by_class = logits if dim in (-1, logits.ndim - 1) else logits.movedim(dim, -1)
-    if _has_checked_values(by_class):
+    if has_checked_values(by_class):
         _check_values(distinct(by_class.detach()))
     return by_class
 
@@ -37,7 +40,7 @@ def unrowed(draws: Tensor, checked: Tensor, logits: Tensor, dim: int = -1) -> Te
 
     Draws may have leading axes that `logits` lacks.
     """
-    if not _has_checked_values(checked):
+    if not has_checked_values(checked):
         draws = draws + 0 * distinct(checked.detach()).amax(-1, keepdim=True)
     return placed(draws, logits, dim)
 
@@ -51,6 +54,22 @@ def placed(draws: Tensor, logits: Tensor, dim: int = -1) -> Tensor:
 def readable() -> bool:
     """Whether the values of tensors may be looked at: not while torch compiles or transforms the code."""
     return not torch.compiler.is_compiling() and not torch._C._are_functorch_transforms_active()
+
+
+def has_checked_values(tensor: Tensor) -> bool:
+    """Whether the values of a tensor are looked at: where there are some, and reading them takes no waiting."""
+    # To read a value off an accelerator would make the program wait for it at every draw.
+    return readable() and tensor.device.type == "cpu" and not _is_fake(tensor)
+
+
+def _is_fake(tensor: Tensor) -> bool:
+    # Asked at every draw, so first what is quick and nearly always says no.
+    if torch._C._len_torch_dispatch_stack() == 0 and type(tensor) in _ORDINARY:
+        return False
+    from torch._guards import detect_fake_mode
+    from torch.fx.experimental.proxy_tensor import get_proxy_mode
+
+    return detect_fake_mode(tensor) is not None or get_proxy_mode() is not None
 
 
 def distinct(by_class: Tensor) -> Tensor:
@@ -78,10 +97,12 @@ def row_temperatures(tau: float | Tensor, logits: Tensor, dim: int, least: float
 
     Raises:
         ValueError: one is below `least` or infinite (looked for as values are by `rows`), or the tensor
-            requires a gradient, which no temperature gets, or has another shape than the rows of the logits.
+            requires a gradient, which no temperature gets, or has another shape than the rows of the logits;
+            or for a tensor, the logits are none as for `rows`.
     """
     if not isinstance(tau, torch.Tensor):
         return _at_least(tau, least)
+    _check_form(logits, dim)
     if tau.requires_grad:
         raise ValueError("tau requires a gradient, but no gradient passes to a temperature; pass tau.detach()")
     if tau.ndim and not _is_one_a_row(tau, logits, dim):
@@ -89,9 +110,11 @@ def row_temperatures(tau: float | Tensor, logits: Tensor, dim: int, least: float
             f"tau must be a number, or a tensor that can be broadcast to logits of shape {tuple(logits.shape)} with "
             f"length 1 on axis {dim}, got shape {tuple(tau.shape)}; use tau.unsqueeze({dim})"
         )
-    if _has_checked_values(tau):
+    if has_checked_values(tau):
         refused = tau[~((tau >= least) & tau.isfinite())]
         _at_least(float(refused[0]) if refused.numel() else least, least)
+    # In the type that rows are computed in, as a tensor in a wider one would widen them.
+    tau = tau.to(torch.promote_types(logits.dtype, torch.float32))
     return tau.movedim(dim, -1) if tau.ndim else tau
 
 
@@ -137,11 +160,6 @@ def _fitting(mask: Tensor, logits: Tensor) -> Tensor:
             f"mask must be broadcastable to logits of shape {tuple(logits.shape)}, got {tuple(mask.shape)}; "
             f"give it an axis of length 1 where it is the same for all"
         ) from error
-
-
-def _has_checked_values(by_class: Tensor) -> bool:
-    # To read a value off an accelerator would make the program wait for it at every draw.
-    return readable() and by_class.device.type == "cpu"
 
 
 def _check_values(by_class: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""Functions of autograd, called with types, and one that refuses a second derivative."""
+"""Functions of autograd, called with types; what all draws share, and one that refuses a second derivative."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 from torch.autograd import Function
+
+from reinmax_core import categorical
 
 
 def apply(function: type[Function], *arguments: Tensor | float | str | tuple[int, ...] | None) -> Tensor:
@@ -22,6 +24,19 @@ def constant(logits: Tensor, gradient: Tensor, remedy: str) -> Tensor:
     """
     # Compiled code is never differentiated twice.
     return gradient if torch.compiler.is_compiling() else apply(_Constant, logits, gradient, remedy)
+
+
+class Draw(Function):
+    """A one-hot draw in the forward pass; subclasses say what passes backward.
+
+    Neither logits nor output are kept, so both may be changed in place afterwards.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(logits: Tensor, drawn: Tensor, *coefficients: Any) -> Tensor:
+        return categorical.one_hot(drawn, logits.shape[-1], logits.dtype)
 
 
 class _Constant(Function):

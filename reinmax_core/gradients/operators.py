@@ -15,10 +15,10 @@ from typing import Any
 
 import torch
 from torch import Generator, Tensor
-from torch.autograd import Function
 
 from reinmax_core import categorical, conditional
-from reinmax_core.gradients.functions import apply, constant
+from reinmax_core.gradients import two_classes
+from reinmax_core.gradients.functions import Draw, apply, constant
 
 
 def straight_through(logits: Tensor, drawn: Tensor, soft: Tensor, tau: float | Tensor) -> Tensor:
@@ -33,7 +33,7 @@ def straight_through(logits: Tensor, drawn: Tensor, soft: Tensor, tau: float | T
     if isinstance(tau, Tensor):
         return straight_through(logits / tau, drawn, soft, 1)
     if logits.shape[-1] == 2:
-        return apply(_StraightThroughTwoClasses, logits, drawn, soft, tau)
+        return apply(two_classes.StraightThrough, logits, drawn, soft, tau)
     return apply(_StraightThrough, logits, drawn, soft, tau)
 
 
@@ -53,7 +53,7 @@ def reinmax(logits: Tensor, drawn: Tensor, probs: Tensor, tau: float | Tensor, s
     # None where it is p: compilation refuses the same tensor twice.
     tempered = None if categorical.is_one(tau) else categorical.probabilities(logits, tau)
     if logits.shape[-1] == 2:
-        return apply(_ReinMaxTwoClasses, logits, drawn, probs, tempered, second_weight)
+        return apply(two_classes.ReinMax, logits, drawn, probs, tempered, second_weight)
     if tempered is None and second_weight == 0.5:
         return apply(_ReinMax, logits, drawn, probs)
     return apply(_TemperedReinMax, logits, drawn, probs, tempered, second_weight)
@@ -87,7 +87,8 @@ def averaged(
     """One-hot `drawn` whose backward pass is the mean of J(y) g / tau over soft samples y given the draw.
 
     None of them is kept. They are drawn in the backward pass; for two classes, on accelerators and inside
-    transforms at once, and reduced to their second moments.
+    transforms at once, and reduced to their second moments. `torch.export`, whose programs pass no gradient
+    back, gets the draw alone.
 
     Args:
         logits: rows [..., n].
@@ -100,80 +101,24 @@ def averaged(
     Raises:
         RuntimeError: differentiated twice, for which nothing is kept.
     """
+    if _is_exporting():
+        return categorical.one_hot(drawn, logits.shape[-1], logits.dtype)
     remedy = "its soft samples are not kept; use an estimator with a single soft sample, such as 'gumbel_softmax'"
-    if logits.shape[-1] > 2 and categorical.readable() and logits.device.type == "cpu":
+    if logits.shape[-1] > 2 and categorical.has_checked_values(logits):
         kept = constant(logits, probs.detach(), remedy)
         return apply(_AveragedLater, logits, drawn, kept, tau, samples, conditional.seed(generator))
     moments = constant(logits, conditional.moments(probs, drawn, tau, samples, generator), remedy)
-    return apply(_TwoClasses if logits.shape[-1] == 2 else _Averaged, logits, drawn, moments, tau)
+    return apply(two_classes.Coefficient if logits.shape[-1] == 2 else _Averaged, logits, drawn, moments, tau)
 
 
-def _along(slope: Tensor, g: Tensor) -> Tensor:
-    """slope (g_0 - g_1) (1, -1), as all operators of two classes are: symmetric, and constants give 0."""
-    g_0, g_1 = categorical.wide(g).unbind(-1)
-    difference = categorical.times(g_0 - g_1, slope)
-    return categorical.pair(difference, -difference).to(g.dtype)
+def _is_exporting() -> bool:
+    # Not torch.compiler.is_exporting(), which torch 2.6 lacks and later versions say yes to in torch.compile, too.
+    if torch.compiler.is_dynamo_compiling():
+        return getattr(torch.compiler, "_is_exporting_flag", False)
+    return torch.compiler.is_compiling()
 
 
-class _Draw(Function):
-    """A one-hot draw in the forward pass; subclasses say what passes backward.
-
-    Neither logits nor output are kept, so both may be changed in place afterwards.
-    """
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(logits: Tensor, drawn: Tensor, *coefficients: Any) -> Tensor:
-        return categorical.one_hot(drawn, logits.shape[-1], logits.dtype)
-
-
-class _TwoClasses(_Draw):
-    """Any operator of two classes, by its coefficient times tau."""
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.save_for_backward(inputs[2])
-        ctx.tau = inputs[3]
-
-    @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        (slope,) = ctx.saved_tensors
-        return _along(slope / ctx.tau, g), None, None, None
-
-
-class _StraightThroughTwoClasses(_Draw):
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.save_for_backward(inputs[2])
-        ctx.tau = inputs[3]
-
-    @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        (soft,) = ctx.saved_tensors
-        return _along(soft[..., 0] * soft[..., 1] / ctx.tau, g), None, None, None
-
-
-class _ReinMaxTwoClasses(_Draw):
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs[1:4])
-        ctx.weight = inputs[4]
-
-    @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        drawn, probs, tempered = ctx.saved_tensors
-        # q_0 q_1 + w (q_other^2 - p_0 p_1), which for tau = 1 and w = 1/2 is p_other / 2
-        p_0, p_1 = probs.unbind(-1)
-        if tempered is None and ctx.weight == 0.5:
-            slope = categorical.times(categorical.at_drawn(drawn, p_1, p_0), 0.5)
-        else:
-            q_0, q_1 = (p_0, p_1) if tempered is None else tempered.unbind(-1)
-            slope = q_0 * q_1 + ctx.weight * (categorical.at_drawn(drawn, q_1, q_0).square() - p_0 * p_1)
-        return _along(slope, g), None, None, None, None
-
-
-class _StraightThrough(_Draw):
+class _StraightThrough(Draw):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         ctx.save_for_backward(inputs[2])
@@ -188,7 +133,7 @@ class _StraightThrough(_Draw):
         return (product if ctx.tau == 1 else product / ctx.tau).to(g.dtype), None, None, None
 
 
-class _ReinMax(_Draw):
+class _ReinMax(Draw):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         ctx.save_for_backward(inputs[1].unsqueeze(-1), inputs[2])
@@ -202,7 +147,7 @@ class _ReinMax(_Draw):
         return categorical.put(half, -1, drawn, -half.sum(-1, keepdim=True)).to(g.dtype), None, None
 
 
-class _TemperedReinMax(_Draw):
+class _TemperedReinMax(Draw):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         ctx.save_for_backward(inputs[1].unsqueeze(-1), inputs[2], inputs[3])
@@ -223,7 +168,7 @@ class _TemperedReinMax(_Draw):
         return categorical.subtract_at(product, drawn, ctx.weight * total).to(g.dtype), None, None, None, None
 
 
-class _FromTheMean(_Draw):
+class _FromTheMean(Draw):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         ctx.save_for_backward(inputs[1].long().unsqueeze(-1), *inputs[2:])
@@ -239,7 +184,7 @@ class _FromTheMean(_Draw):
         return categorical.subtract_at(product, drawn, mean).to(g.dtype), None, None, None, None
 
 
-class _AveragedLater(_Draw):
+class _AveragedLater(Draw):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         ctx.save_for_backward(*inputs[1:3])
@@ -253,7 +198,7 @@ class _AveragedLater(_Draw):
         return (product / ctx.tau).to(g.dtype), None, None, None, None, None
 
 
-class _Averaged(_Draw):
+class _Averaged(Draw):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         ctx.save_for_backward(inputs[2])

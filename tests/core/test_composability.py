@@ -11,7 +11,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounterWithBackend
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils.checkpoint import checkpoint
+from torch.utils.flop_counter import FlopCounterMode
 
 from reinmax_core import reinmax
 from reinmax_core.estimators import Estimator, GumbelRao, Pathwise, ReinMax, ReinMaxCv, ReinMaxRao
@@ -169,6 +172,28 @@ def test_an_exported_program_draws_as_the_model_does(dim: int) -> None:
         assert not torch.equal(program(inputs)[0], found[0][0]), "the draws became constants of the program"
 
 
+class Draws(nn.Module):
+    def __init__(self, estimator: Estimator) -> None:
+        super().__init__()
+        self.estimator = estimator
+
+    def forward(self, logits: Tensor) -> Tensor:
+        return self.estimator.sample(logits)
+
+
+@pytest.mark.parametrize("strict", [False, pytest.param(True, marks=INNER_WARNING)])
+@pytest.mark.parametrize("name", AVERAGED)
+def test_what_averages_soft_samples_is_exported_for_any_number_of_rows(name: str, strict: bool) -> None:
+    model, logits = Draws(ESTIMATORS[name]()), torch.randn(7, 5, requires_grad=True)  # type: ignore[call-arg]
+    rows = ({0: torch.export.Dim("rows")},)
+    program = torch.export.export(model, (logits,), dynamic_shapes=rows, strict=strict).module()
+    inputs, found = torch.randn(2000, 5), []
+    for run in (program, model):
+        torch.manual_seed(0)
+        found.append(run(inputs))
+    assert torch.equal(*found)
+
+
 @pytest.mark.parametrize("classes", [2, 5])
 @pytest.mark.parametrize("name", PATHWISE)
 def test_many_gradients_at_once(name: str, classes: int) -> None:
@@ -179,10 +204,13 @@ def test_many_gradients_at_once(name: str, classes: int) -> None:
     draws = estimator.sample(logits)
     each = torch.eye(draws.numel(), dtype=torch.float64).view(-1, *draws.shape)
     wanted = torch.stack([torch.autograd.grad(draws, logits, one, retain_graph=True)[0] for one in each])
-    (batched,) = torch.autograd.grad(draws, logits, each, is_grads_batched=True)
+    (batched,) = torch.autograd.grad(draws, logits, each, is_grads_batched=True, retain_graph=True)
+    mapped = torch.func.vmap(lambda one: torch.autograd.grad(draws, logits, one, retain_graph=True)[0])(each)
     torch.manual_seed(0)
     jacobian = torch.func.jacrev(estimator.sample)(logits.detach())
     assert torch.allclose(batched, wanted, atol=1e-14)
+    assert torch.allclose(mapped, wanted, atol=1e-14)
+    assert not mapped.requires_grad
     # Soft samples are drawn at once inside a transform and later outside of it, so there the noise is another.
     drawn_later = classes > 2 and name in {"gumbel_rao", "reinmax_cv", "reinmax_rao"}
     assert torch.allclose(jacobian.view_as(wanted), wanted, atol=0.1 if drawn_later else 1e-14)
@@ -312,6 +340,49 @@ def test_shapes_are_found_without_numbers(estimator: Estimator, classes: int) ->
     estimator.expectation(logits, cubic).sum().backward()
     assert logits.grad is not None
     assert logits.grad.is_meta
+
+
+def with_gradient(estimator: Estimator, logits: Tensor) -> tuple[Tensor, Tensor]:
+    draws = estimator.sample(logits)
+    return draws, torch.autograd.grad(estimator.expectation(logits, cubic).sum(), logits)[0]
+
+
+@pytest.mark.parametrize(("estimator", "classes"), with_classes(2, 5, 40), indirect=["estimator"])
+def test_fake_tensors_have_shapes_alone(estimator: Estimator, classes: int) -> None:
+    with FakeTensorMode():
+        found = with_gradient(estimator, torch.randn(6, 3, classes, requires_grad=True))
+    assert [tensor.shape for tensor in found] == [(6, 3, classes)] * 2
+
+
+@pytest.mark.parametrize("mode", ["real", "fake", "symbolic"])
+@pytest.mark.parametrize(("estimator", "classes"), with_classes(2, 5), indirect=["estimator"])
+def test_a_recorded_graph_draws_and_differentiates(estimator: Estimator, classes: int, mode: str) -> None:
+    logits = torch.randn(60, classes, dtype=torch.float64, requires_grad=True)
+    graph = make_fx(lambda logits: with_gradient(estimator, logits), tracing_mode=mode)(logits)
+    draws, found = graph(logits)
+    assert ((draws == 0) | (draws == 1)).all()
+    assert (draws.sum(-1) == 1).all()
+    assert found.sum(-1).abs().max() < 1e-11
+    assert found.abs().max() > 0
+    again = graph(-logits if estimator.name == "argmax_straight_through" else logits)[0]
+    assert not torch.equal(again, draws), "the draws became constants of the graph"
+
+
+def test_what_only_watches_leaves_values_checked() -> None:
+    logits = torch.tensor([[0.0, float("nan"), 1.0]], requires_grad=True)
+    watching = (FlopCounterMode(display=False), torch.autograd.graph.save_on_cpu(), torch.profiler.profile())
+    for context in watching:
+        with context, pytest.raises(ValueError, match="row"):
+            ReinMax().sample(logits)
+
+
+@pytest.mark.parametrize(("estimator", "classes"), with_classes(2, 5, 40), indirect=["estimator"])
+def test_the_default_device_is_no_matter(estimator: Estimator, classes: int) -> None:
+    logits = torch.randn(6, 3, classes, requires_grad=True)
+    wanted = gradient(lambda logits: estimator.expectation(logits, cubic), logits)
+    with torch.device("meta"):
+        found = gradient(lambda logits: estimator.expectation(logits, cubic), logits)
+    assert torch.equal(found, wanted)
 
 
 def test_copies_of_an_estimator_are_equal(estimator: Estimator) -> None:

@@ -80,9 +80,10 @@ def test_each_row_may_have_a_temperature(shape: tuple[int, ...], classes: int) -
     assert torch.equal(across[0].movedim(1, -1), found[0])
 
 
+@pytest.mark.parametrize("classes", [2, 4])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_temperatures_of_rows_may_be_of_another_type(dtype: torch.dtype) -> None:
-    logits = torch.randn(6, 4, generator=seeded(2)).to(dtype)
+def test_temperatures_of_rows_may_be_of_another_type(dtype: torch.dtype, classes: int) -> None:
+    logits = torch.randn(6, classes, generator=seeded(2)).to(dtype)
     for tau in (torch.full((6, 1), 2.0, dtype=torch.float64), torch.full((6, 1), 2)):
         for ours, wanted in zip(both_gradients(logits, tau), both_gradients(logits, 2.0), strict=True):
             assert ours.dtype == dtype
@@ -122,6 +123,11 @@ def test_vmap_over_temperatures(classes: int) -> None:
 def test_temperatures_that_fit_no_rows_are_refused(tau: Tensor, finding: str) -> None:
     with pytest.raises(ValueError, match=finding):
         reinmax(torch.zeros(4, 3), tau)
+
+
+def test_logits_without_the_axis_are_refused_for_a_temperature_of_each_row_too() -> None:
+    with pytest.raises(ValueError, match=r"have no axis 5 for the classes"):
+        reinmax(torch.zeros(4, 3), torch.full((4, 1), 1.5), dim=5)
 
 
 def test_one_output_may_go_unused() -> None:
