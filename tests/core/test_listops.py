@@ -85,6 +85,7 @@ def test_numbers_of_tokens_spell_the_expression(reading: Any) -> None:
     assert encoded(["?"], reading)[0].tolist() == [[0]], "unknown"
 
 
+@pytest.mark.slow
 def test_the_training_set_is_drawn_again_to_the_last_byte(tmp_path: Path, data: ListopsData) -> None:
     mirror, source = tmp_path / "mirror", DataSource.from_environment()
     for file in ListopsDataSet.files[1:]:

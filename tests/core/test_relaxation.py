@@ -141,10 +141,10 @@ def test_no_bias(estimator: Learned, latents: int, classes: int, is_bound: bool)
     if is_bound:
         estimator = estimator.using(trained(estimator, latents, classes).float().requires_grad_(False))
     rows = logits.float().expand(50_000, latents, classes)
-    found = torch.cat([gradient(estimator, rows, cost, seed).double() for seed in range(20)])
+    found = torch.cat([gradient(estimator, rows, cost, seed).double() for seed in range(8)])
     error = found.std(0) / len(found) ** 0.5
     assert ((found.mean(0) - gradient(Exact(), logits, cost)).abs() < 4 * error).all()
-    assert (error < 0.01).all()
+    assert (error < 0.005).all()
 
 
 def test_values_for_each_latent_are_estimated_one_by_one(estimator: Learned) -> None:

@@ -191,11 +191,11 @@ class Autoencoder(nn.Module):
 
 def test_an_autoencoder_of_digits_learns_its_codes() -> None:
     digits = Mnist().load(DataSource.from_environment())
-    train, test = (torch.tensor(part[:6400]).unsqueeze(1) / 255 for part in (digits.train_images, digits.test_images))
+    train, test = (torch.tensor(part[:3200]).unsqueeze(1) / 255 for part in (digits.train_images, digits.test_images))
     torch.manual_seed(0)
     model = Autoencoder()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
-    for batch in train.split(64) * 3:  # type: ignore[no-untyped-call]
+    for batch in train.split(32) * 3:  # type: ignore[no-untyped-call]
         images, divergence, _ = model(batch)
         loss = mse_loss(images, batch) + 3e-3 * divergence
         optimizer.zero_grad()
