@@ -10,6 +10,9 @@ from worker.embedded_server import EmbeddedServer
 
 # Before torch is imported: threads that spin while they wait slow each other down where tests share the cores.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Where pytest-xdist runs tests side by side, each process has its share of the cores.
+if processes := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(processes))))
 # Before Triton is imported: its interpreter runs kernels where there is no GPU.
 os.environ.setdefault("TRITON_INTERPRET", "1")
 
