@@ -38,7 +38,7 @@ class Shuffled:
     def _drawn(self, epoch: int) -> Tensor:
         # On the CPU, so that the order is the same whatever the device.
         generator = torch.Generator().manual_seed(seed_for("order", self._seed, epoch))
-        return torch.randperm(len(self._rows), generator=generator).to(self._rows.device)
+        return torch.randperm(len(self._rows), generator=generator, device="cpu").to(self._rows.device)
 
 
 class Binarised:

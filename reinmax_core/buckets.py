@@ -75,8 +75,8 @@ class Bucketed:
     def _drawn(self, epoch: int) -> Tensor:
         """Rows of batches, [batches, size]."""
         generator = Generator().manual_seed(seed_for("order", self._seed, epoch))
-        rows = torch.randperm(len(self._sequences), generator=generator)
+        rows = torch.randperm(len(self._sequences), generator=generator, device="cpu")
         pools = rows[: len(rows) // self._size * self._size].split(POOL * self._size)  # type: ignore[no-untyped-call]
         batches = torch.cat([pool[self._sequences.lengths[pool].argsort(stable=True)] for pool in pools])
         batches = batches.view(-1, self._size)
-        return batches[torch.randperm(len(batches), generator=generator)]
+        return batches[torch.randperm(len(batches), generator=generator, device="cpu")]

@@ -87,7 +87,7 @@ class Sums:
     def of_constant(cls, gradient: Tensor) -> Sums:
         """Those of an estimator that always gives the same."""
         nothing = torch.zeros_like(gradient).unsqueeze(0)
-        return cls(gradient, nothing, nothing, torch.tensor([math.inf]))
+        return cls(gradient, nothing, nothing, torch.tensor([math.inf], device="cpu"))
 
     def whole(self) -> tuple[Tensor, Tensor]:
         """Mean and variance of each entry."""
@@ -118,7 +118,7 @@ def enumerated(estimator: DrawDetermined, problem: Problem) -> Sums:
         deviations = torch.where(weights > 0, _gradient_through(estimator, problem, drawn) - origin, 0)
         first += (weights * deviations).sum(0)
         second += (weights * deviations.square()).sum(0)
-    return Sums(origin, first.unsqueeze(0), second.unsqueeze(0), torch.tensor([math.inf]))
+    return Sums(origin, first.unsqueeze(0), second.unsqueeze(0), torch.tensor([math.inf], device="cpu"))
 
 
 @torch.enable_grad()
@@ -127,13 +127,13 @@ def sampled(estimator: Estimator, problem: Problem, draws: int, generator: Gener
     parts, largest = min(PARTS, draws), WORKING_SET // max(1, problem.logits.numel() * estimator.evaluations)
     counts = [draws // parts + (part < draws % parts) for part in range(parts)]
     origin = _estimates(estimator, problem, 1, generator)[:, 0]
-    first, second = (torch.zeros(parts, *origin.shape, dtype=torch.float64) for _ in range(2))
+    first, second = (torch.zeros(parts, *origin.shape, dtype=torch.float64, device="cpu") for _ in range(2))
     for part, count in enumerate(counts):
         for some in _parts(count, largest):
             deviations = _estimates(estimator, problem, len(some), generator) - origin.unsqueeze(1)
             first[part] += deviations.sum(1)
             second[part] += deviations.square().sum(1)
-    return Sums(origin, first, second, torch.tensor(counts, dtype=torch.float64))
+    return Sums(origin, first, second, torch.tensor(counts, dtype=torch.float64, device="cpu"))
 
 
 def gradient(values: Tensor, leaf: Tensor) -> Tensor:
@@ -155,8 +155,8 @@ def _gradient_through(estimator: DrawDetermined, problem: Problem, drawn: Tensor
 def _classes(states: range, problem: Problem) -> Tensor:
     """The class of every latent in the numbered joint states, [states, ...]."""
     shape, classes = problem.logits.shape[:-1], problem.logits.shape[-1]
-    powers = torch.tensor([classes**power for power in reversed(range(math.prod(problem.joint)))], dtype=torch.int64)
-    digits = torch.arange(states.start, states.stop).unsqueeze(-1) // powers % classes
+    exponents = torch.arange(math.prod(problem.joint) - 1, -1, -1, device="cpu")
+    digits = torch.arange(states.start, states.stop, device="cpu").unsqueeze(-1) // classes**exponents % classes
     above = [1] * (len(shape) - len(problem.joint))
     return digits.reshape(len(states), *above, *problem.joint).expand(len(states), *shape).contiguous()
 

@@ -185,7 +185,7 @@ def _quality(
 
 def _figures(sums: Sums, exact: Tensor) -> Figures:
     """Figures of parts of the gradient, averaged; `exact` [values, entries] says which parts."""
-    found, squares = _statistics(*sums.whole(), sums.counts.sum(), exact), torch.zeros(5)
+    found, squares = _statistics(*sums.whole(), sums.counts.sum(), exact), torch.zeros(5, device="cpu")
     if len(sums.counts) > 1:
         others = _statistics(*sums.without_each(), exact)
         squares = (others - others.mean(0)).square().sum(0) * (1 - 1 / len(others))

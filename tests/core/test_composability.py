@@ -17,6 +17,8 @@ from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
 from reinmax_core import reinmax
+from reinmax_core.batches import Shuffled
+from reinmax_core.diagnostics import compare
 from reinmax_core.estimators import Estimator, GumbelRao, Pathwise, ReinMax, ReinMaxCv, ReinMaxRao
 from reinmax_core.value import discover
 from tests.core.contract import with_classes
@@ -383,6 +385,22 @@ def test_the_default_device_is_no_matter(estimator: Estimator, classes: int) -> 
     with torch.device("meta"):
         found = gradient(lambda logits: estimator.expectation(logits, cubic), logits)
     assert torch.equal(found, wanted)
+
+
+@pytest.mark.parametrize("kind", [ReinMax, GumbelRao], ids=["enumerated", "sampled"])
+def test_nor_is_it_where_estimators_are_compared(kind: type[Pathwise]) -> None:
+    logits, seeds = torch.tensor([0.0, 1.0, 0.5]), (seeded(), seeded())
+    (wanted,) = compare((kind(),), logits, cubic, draws=64, generator=seeds[0])
+    with torch.device("meta"):
+        (found,) = compare((kind(),), logits, cubic, draws=64, generator=seeds[1])
+    assert str(found) == str(wanted)
+
+
+def test_nor_is_it_to_the_order_of_examples() -> None:
+    examples = torch.arange(20)
+    wanted = Shuffled(examples, 5, seed=0)[0]
+    with torch.device("meta"):
+        assert torch.equal(Shuffled(examples, 5, seed=0)[0], wanted)
 
 
 def test_copies_of_an_estimator_are_equal(estimator: Estimator) -> None:
