@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy
 import pytest
 from typer.main import get_command
 
@@ -176,6 +177,19 @@ class TestTrain:
         other = run("train", "polynomial", "exact", "--steps", "61", "--to", "run", "--resume")
         assert other.returncode == 1
         assert "another run" in other.stderr
+
+    def test_images_of_ones_own_become_pictures(self, run: Run, tmp_path: Path) -> None:
+        (tmp_path / "data").mkdir()
+        numpy.savez(tmp_path / "data/letters.npz", train_images=numpy.eye(28) * numpy.ones((60, 1, 1)))
+        command = ("train", "categorical_vae", "reinmax", "--steps", "2", "--to", "run", "--set", "task.batch=20")
+        own = (*command, "--set", "task.dataset=letters.npz")
+        done = run(*own, REINMAX_DATA_DIR=str(tmp_path / "data"))
+        assert done.returncode == 0, done.stderr
+        assert "the last 6 of its 60 images are held out" in done.stderr
+        assert (tmp_path / "run" / "samples.png").read_bytes().startswith(b"\x89PNG")
+        refused = run(*own, "--set", "task.image_shape=[14, 14]", REINMAX_DATA_DIR=str(tmp_path / "data"))
+        assert refused.returncode == 1
+        assert "but has [60, 28, 28]" in " ".join(refused.stderr.split())
 
     def test_idle_threads_leave_the_cores_to_others(self, tmp_path: Path) -> None:
         script = (
