@@ -68,7 +68,8 @@ def knows(estimator: Estimator) -> TypeGuard[ReinMax | StraightThrough]:
 def reinmax(logits: Tensor, tau: float = 1.0, generator: Generator | None = None) -> tuple[Tensor, Tensor]:
     """One-hot draws [..., n] whose backward pass is ReinMax, and softmax(logits) with its ordinary one.
 
-    Rows that hold NaN or +inf, or -inf alone, give NaN.
+    Rows that hold NaN or +inf, or -inf alone, give NaN. The logits must not be changed in place before the
+    backward pass, which raises RuntimeError if they were; in plain torch, as on a CPU, they may be.
 
     Args:
         logits: rows [..., n] for which `available` says yes.
@@ -217,16 +218,11 @@ def _gradient_in_torch(
         u = at_draws.float() - at_draws.float().gather(-1, index)
         q = p if tau == 1 else (theta / tau).softmax(-1)
         if straight:
-            result = _jacobian_product(q, u) / tau
+            result = categorical.jacobian_product(q, u) / tau
         else:
             # 2 J((q + D)/2) u  with  D . u = 0  is  q u - (q + D) (q . u)/2
             half = (q * u).sum(-1, keepdim=True) / 2
-            result = (q * u - q * half - _jacobian_product(p, u) / 2).scatter_add(-1, index, -half)
+            result = (q * u - q * half - categorical.jacobian_product(p, u) / 2).scatter_add(-1, index, -half)
     if at_probs is not None:
-        result = result + _jacobian_product(p, at_probs.float())
+        result = result + categorical.jacobian_product(p, at_probs.float())
     return result.to(logits.dtype)
-
-
-def _jacobian_product(p: Tensor, g: Tensor) -> Tensor:
-    weighted = p * g
-    return weighted - p * weighted.sum(-1, keepdim=True)
