@@ -94,9 +94,13 @@ class CategoricalSample(nn.Module):
 
     def extra_repr(self) -> str:
         """The settings, as they are written in a call; of the estimator those that are not its defaults."""
-        changed = self._estimator.model_dump(exclude_defaults=True)
-        estimator = f"{type(self._estimator).__name__}({', '.join(f'{name}={changed[name]!r}' for name in changed)})"
-        return f"{estimator}, dim={self.dim}, sample_in_eval={self.sample_in_eval}"
+        return f"{written(self._estimator)}, dim={self.dim}, sample_in_eval={self.sample_in_eval}"
+
+
+def written(estimator: Estimator) -> str:
+    """The call that makes the estimator, with the settings that are not its defaults."""
+    changed = estimator.model_dump(exclude_defaults=True)
+    return f"{type(estimator).__name__}({', '.join(f'{name}={changed[name]!r}' for name in changed)})"
 
 
 def _pathwise(estimator: str | Estimator) -> Pathwise:

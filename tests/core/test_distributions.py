@@ -319,3 +319,17 @@ def test_mistakes_are_told() -> None:
             OneHotCategoricalReinMax(logits=torch.tensor(logits))
     with pytest.raises(ValueError, match="within the support"):
         OneHotCategoricalReinMax(logits=torch.zeros(2)).log_prob(torch.tensor([0.5, 0.5]))
+
+
+def test_a_distribution_shows_what_it_was_given_and_its_estimator() -> None:
+    logits = normal(3, 4)
+    distribution = OneHotCategoricalReinMax(logits=logits, tau=1.3)
+    shown = "OneHotCategoricalReinMax(logits: torch.Size([3, 4]), estimator: ReinMax(tau=1.3))"
+    assert repr(distribution) == shown
+    assert distribution.probs.shape == (3, 4)
+    assert repr(distribution) == shown, "what was worked out since is shown as well"
+    assert repr(distribution.expand((2, 3))) == shown.replace("[3, 4]", "[2, 3, 4]")
+    given = OneHotCategoricalPathwise(logits.softmax(-1), estimator=GumbelRao(tau=0.5, samples=7))
+    assert repr(given) == (
+        "OneHotCategoricalPathwise(probs: torch.Size([3, 4]), estimator: GumbelRao(tau=0.5, samples=7))"
+    )

@@ -1,19 +1,9 @@
-"""One-hot categorical distributions of torch.distributions whose `rsample` carries a gradient estimator.
-
-    q = OneHotCategoricalReinMax(logits=logits, tau=1.1)
-    z = q.rsample()                                    # exactly one-hot; its backward pass is ReinMax
-    loss = cost(z) + kl_divergence(q, OneHotCategorical(logits=prior))
-
-They fit wherever a torch.distributions.OneHotCategorical does, in Independent and MixtureSameFamily too, and
-in Pyro through `for_pyro`.
-"""
+"""One-hot categorical distributions whose draws carry the gradient of any pathwise estimator."""
 
 from __future__ import annotations
 
 import copy
-import types
-from functools import cache
-from typing import TYPE_CHECKING, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Size, Tensor
@@ -21,11 +11,7 @@ from torch.distributions import OneHotCategorical
 from torch.distributions.kl import register_kl
 
 from reinmax_core.estimators.base import Pathwise
-from reinmax_core.estimators.gapped_straight_through import GappedStraightThrough
-from reinmax_core.estimators.gumbel_rao import GumbelRao
-from reinmax_core.estimators.gumbel_softmax import GumbelSoftmax
-from reinmax_core.estimators.reinmax import ReinMax
-from reinmax_core.estimators.straight_through import StraightThrough
+from reinmax_core.modules import written
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -107,6 +93,10 @@ class OneHotCategoricalPathwise(OneHotCategorical):
         slope = self.logits.masked_fill(self.logits == float("-inf"), 0)
         return at_class + ((value - value.detach()) * slope).sum(-1)
 
+    def __repr__(self) -> str:
+        given = "probs" if self._param is vars(self._categorical).get("probs") else "logits"
+        return f"{type(self).__name__}({given}: {self._param.shape}, estimator: {written(self.estimator)})"
+
     @property
     def mean(self) -> Tensor:
         return self.probs.to(self._dtype)
@@ -118,129 +108,6 @@ class OneHotCategoricalPathwise(OneHotCategorical):
     def enumerate_support(self, expand: bool = True) -> Tensor:
         """All n values, [n, *batch_shape, n]; [n, 1, ..., 1, n] without `expand`."""
         return cast(Tensor, super().enumerate_support(expand)).to(self._dtype)  # type: ignore[no-untyped-call]
-
-
-class OneHotCategoricalReinMax(OneHotCategoricalPathwise):
-    """Draws with the second-order accurate gradient of `ReinMax`: unbiased at tau = 1 for quadratic costs.
-
-    Args: `tau`, at least 1, as for `ReinMax`; the others as for `OneHotCategoricalPathwise`.
-    """
-
-    def __init__(
-        self,
-        probs: Tensor | None = None,
-        logits: Tensor | None = None,
-        *,
-        tau: float = 1.0,
-        validate_args: bool | None = None,
-    ) -> None:
-        super().__init__(probs, logits, estimator=ReinMax(tau=tau), validate_args=validate_args)
-
-
-class OneHotCategoricalTemperedStraightThrough(OneHotCategoricalPathwise):
-    """Draws with the gradient of softmax(logits / tau), see `StraightThrough`.
-
-    At tau = 1 the gradient is that of torch.distributions.OneHotCategoricalStraightThrough, which has no
-    temperature, and whose `log_prob` passes no gradient to a draw. The draws of both are exactly one-hot.
-
-    Args: `tau` as for `StraightThrough`; the others as for `OneHotCategoricalPathwise`.
-    """
-
-    def __init__(
-        self,
-        probs: Tensor | None = None,
-        logits: Tensor | None = None,
-        *,
-        tau: float = 1.0,
-        validate_args: bool | None = None,
-    ) -> None:
-        super().__init__(probs, logits, estimator=StraightThrough(tau=tau), validate_args=validate_args)
-
-
-class OneHotCategoricalGumbelSoftmax(OneHotCategoricalPathwise):
-    """Draws with the gradient of a Gumbel-perturbed softmax, see `GumbelSoftmax`.
-
-    Unlike torch.distributions.RelaxedOneHotCategorical this is a distribution over one-hot values: tau
-    changes neither draws nor log-probabilities.
-
-    Args: `tau` as for `GumbelSoftmax`; the others as for `OneHotCategoricalPathwise`.
-    """
-
-    def __init__(
-        self,
-        probs: Tensor | None = None,
-        logits: Tensor | None = None,
-        *,
-        tau: float = 1.0,
-        validate_args: bool | None = None,
-    ) -> None:
-        super().__init__(probs, logits, estimator=GumbelSoftmax(tau=tau), validate_args=validate_args)
-
-
-class OneHotCategoricalGumbelRao(OneHotCategoricalPathwise):
-    """Draws with the gradient of Gumbel-softmax, averaged over `samples` noises that agree with them.
-
-    Args: `tau` and `samples` as for `GumbelRao`; the others as for `OneHotCategoricalPathwise`.
-    """
-
-    def __init__(
-        self,
-        probs: Tensor | None = None,
-        logits: Tensor | None = None,
-        *,
-        tau: float = 1.0,
-        samples: int = 100,
-        validate_args: bool | None = None,
-    ) -> None:
-        super().__init__(probs, logits, estimator=GumbelRao(tau=tau, samples=samples), validate_args=validate_args)
-
-
-class OneHotCategoricalGappedStraightThrough(OneHotCategoricalPathwise):
-    """Draws with the gradient of a softmax in which the drawn class leads, see `GappedStraightThrough`.
-
-    Args: `tau` and `gap` as for `GappedStraightThrough`; the others as for `OneHotCategoricalPathwise`.
-    """
-
-    def __init__(
-        self,
-        probs: Tensor | None = None,
-        logits: Tensor | None = None,
-        *,
-        tau: float = 1.0,
-        gap: float | Literal["p"] = 1.0,
-        validate_args: bool | None = None,
-    ) -> None:
-        super().__init__(probs, logits, estimator=GappedStraightThrough(tau=tau, gap=gap), validate_args=validate_args)
-
-
-_Class = TypeVar("_Class", bound=OneHotCategoricalPathwise)
-
-
-def for_pyro(distribution: type[_Class]) -> type[_Class]:
-    """The same class for the statements of Pyro: `pyro.sample("z", for_pyro(OneHotCategoricalReinMax)(logits=logits))`.
-
-    Pyro asks of a distribution that it be callable, masked, broadcast by plates and more, all of which its
-    mixin brings; `has_rsample` makes inference take the pathwise gradient. Under `Trace_ELBO` the prior of
-    a latent must be such a class as well, see `OneHotCategoricalPathwise`; under `TraceMeanField_ELBO` it
-    may be any one-hot categorical. Also a decorator for classes of your own.
-
-    Raises:
-        ModuleNotFoundError: Pyro is not installed.
-    """
-    return cast("type[_Class]", _mixed(distribution))  # type: ignore[arg-type]  # mypy takes the class for unhashable
-
-
-@cache
-def _mixed(distribution: type) -> type:
-    try:
-        from pyro.distributions.torch_distribution import TorchDistributionMixin
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("for_pyro needs Pyro, which is not installed: pip install pyro-ppl") from error
-    if issubclass(distribution, TorchDistributionMixin):
-        return distribution
-    described = {"__module__": distribution.__module__, "__doc__": distribution.__doc__}
-    bases = (distribution, TorchDistributionMixin)
-    return types.new_class(distribution.__name__, bases, exec_body=lambda body: body.update(described))
 
 
 def _divergence(p: OneHotCategorical, q: OneHotCategorical) -> Tensor:
