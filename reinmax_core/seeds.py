@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal, TypeAlias
 
 Purpose: TypeAlias = Literal[
@@ -18,3 +20,17 @@ def seed_for(purpose: Purpose, seed: int, position: int = 0) -> int:
     """
     digest = hashlib.sha256(f"{purpose}/{seed}/{position}".encode()).digest()
     return int.from_bytes(digest[:4], "little")
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Torch's global generator of the CPU begins at `seed`, and afterwards is where it was for the caller.
+
+    What is initialised inside is the same for every device.
+    """
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        # torch.manual_seed would seed the generators of all accelerators too.
+        torch.default_generator.manual_seed(seed)
+        yield

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -15,8 +14,10 @@ from reinmax_core.bilevel import InnerLevel
 from reinmax_core.categorical import NoDistribution
 from reinmax_core.data.base import DataSource
 from reinmax_core.estimators.from_costs import Learned
+from reinmax_core.learning import Learning
+from reinmax_core.means import RunningMeans
 from reinmax_core.run import Best, Progress, Result, RunSpec
-from reinmax_core.seeds import seed_for
+from reinmax_core.seeds import seed_for, seeded
 from reinmax_core.tasks.base import Bilevel
 from reinmax_core.tasks.images import ImageTask
 
@@ -50,7 +51,7 @@ class Trainer:
         self.best: Best | None = None
         self.data = spec.task.data(self.device, source or DataSource.from_environment())
         self.batches = spec.task.batches(self.data, spec.seed)
-        with _seeded(seed_for("model", spec.seed)):
+        with seeded(seed_for("model", spec.seed)):
             self.model = spec.task.model().to(self.device)
         self.inner: InnerLevel | None = None
         parameters: Iterable[torch.nn.Parameter] = self.model.parameters()
@@ -224,65 +225,6 @@ class Trainer:
         self.generator.set_state(state["generator"].cpu())
         self._since_log.load_state_dict(state["since_log"], self.device)
         self._last_epoch.load_state_dict(state["last_epoch"], self.device)
-
-
-class Learning:
-    """The learned parts of an estimator, trained beside the model, and all that their training depends on."""
-
-    def __init__(self, spec: RunSpec, estimator: Learned, device: torch.device) -> None:
-        latents, classes = spec.task.draws_shape or (1, 1)
-        with _seeded(seed_for("estimator", spec.seed)):
-            self.parts = estimator.parts(latents, classes).to(device)
-        self.optimizer = estimator.optimizer(self.parts)
-        self.estimator = estimator.using(self.parts)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"parts": self.parts.state_dict(), "optimizer": self.optimizer.state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.parts.load_state_dict(state["parts"])
-        self.optimizer.load_state_dict(state["optimizer"])
-
-
-class RunningMeans:
-    """Means of named scalars, kept on their device so that adding to them waits for nothing."""
-
-    def __init__(self) -> None:
-        self._sums: dict[str, Tensor] = {}
-        self._count = 0
-
-    def add(self, scalars: dict[str, Tensor]) -> None:
-        if self._count == 0:
-            self._sums = {name: scalar.detach().clone() for name, scalar in scalars.items()}
-        else:
-            for name, scalar in scalars.items():
-                self._sums[name] += scalar.detach()
-        self._count += 1
-
-    def take(self) -> dict[str, float]:
-        """The means, after which counting begins anew."""
-        means = {name: total.item() / self._count for name, total in self._sums.items()}
-        self._sums, self._count = {}, 0
-        return means
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"sums": {name: total.clone() for name, total in self._sums.items()}, "count": self._count}
-
-    def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
-        self._sums = {name: total.to(device, copy=True) for name, total in state["sums"].items()}
-        self._count = state["count"]
-
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Torch's global generator of the CPU begins at `seed`, and afterwards is where it was for the caller.
-
-    What is initialised inside is the same for every device.
-    """
-    with torch.random.fork_rng(devices=[]):
-        # torch.manual_seed would seed the generators of all accelerators too.
-        torch.default_generator.manual_seed(seed)
-        yield
 
 
 def _generator(device: torch.device, seed: int) -> torch.Generator:
