@@ -184,7 +184,7 @@ class Draws(nn.Module):
 
 
 @pytest.mark.parametrize("strict", [False, pytest.param(True, marks=INNER_WARNING)])
-@pytest.mark.parametrize("name", AVERAGED)
+@pytest.mark.parametrize("name", sorted(AVERAGED))
 def test_what_averages_soft_samples_is_exported_for_any_number_of_rows(name: str, strict: bool) -> None:
     model, logits = Draws(ESTIMATORS[name]()), torch.randn(7, 5, requires_grad=True)  # type: ignore[call-arg]
     rows = ({0: torch.export.Dim("rows")},)
