@@ -42,8 +42,10 @@ class Estimator(Value, ABC):
     The fields of a subclass are its settings. Instances hold no state and are safe to share.
 
     Inside `torch.compile` use one that was built outside, as compiled code cannot look into the validation of
-    settings; it is compiled for tau = 1, and once more for all other tau. Derivatives are those of the backward
-    pass: `torch.func.jvp` has none, and a program made by `torch.export` draws but passes no gradient back.
+    settings; it is compiled for tau = 1, and once more for all other tau. A schedule that comes down to exactly
+    1 is compiled twice more on arriving there, and one of a relaxation that passes below 1 once more. Derivatives
+    are those of the backward pass: `torch.func.jvp` has none, and a program made by `torch.export` draws but
+    passes no gradient back.
     """
 
     name: str
@@ -107,7 +109,8 @@ class Estimator(Value, ABC):
         """Exact one-hot draws of the shape and dtype of `logits`.
 
         For a `Pathwise` estimator their backward pass is the estimator; for the others (score function,
-        exact) no gradient passes through a draw and `expectation` is the way to train.
+        exact) no gradient passes through a draw and `expectation` is the way to train. On a GPU with Triton
+        the logits of some must not be changed in place before the backward pass, which then says so.
 
         Args:
             logits: unnormalised log-probabilities, any shape and layout, classes on axis `dim`; -inf for a

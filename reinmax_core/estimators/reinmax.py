@@ -93,7 +93,8 @@ def reinmax(
     """One-hot draws with the ReinMax gradient, and the probabilities that they were drawn from.
 
     Called as in the authors' package `reinmax`, with the same results for the same draw, and also for
-    layouts, axes and masks that the package does not know.
+    layouts, axes and masks that the package does not know. On a GPU with Triton the logits must not be changed
+    in place before the backward pass, which then says so; elsewhere they may.
 
     Args:
         logits: unnormalised log-probabilities, any shape, classes on axis `dim`.
