@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -97,16 +98,30 @@ def programs() -> Iterator[str]:
     yield from (block for block in blocks("python") if "Client" not in block)
 
 
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the model of a short run, as a job on images leaves it."""
+    from reinmax_core import RunSpec, Trainer
+    from reinmax_core.checkpoint import save_to
+
+    folder = tmp_path_factory.mktemp("trained")
+    task = {"name": "categorical_vae", "bound_images": 10, "bound_samples": 2}
+    trainer = Trainer(RunSpec.model_validate({"task": task, "estimator": "reinmax", "steps": 3}))
+    for _ in trainer:
+        pass
+    save_to(folder, trainer)
+    return folder
+
+
 @pytest.mark.parametrize("program", list(programs()))
-def test_programs_run(program: str, tmp_path: Path) -> None:
+def test_programs_run(program: str, trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
 
 
 def test_an_estimator_is_one_file(tmp_path: Path) -> None:
     """The README's example, dropped into a copy of the package, is found, trained and listed."""
-    import shutil
-
     import reinmax_core
 
     (program,) = (block for block in blocks("python") if "class MyEstimator" in block)
