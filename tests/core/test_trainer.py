@@ -14,7 +14,8 @@ from reinmax_core.value import discover
 
 ESTIMATORS = tuple(discover(Estimator))
 SMALL = {"name": "polynomial", "latents": 8, "batch": 16}
-SMALL_VAE = {"name": "categorical_vae", "categories": 3, "latents": 2, "batch": 20}
+BOUND = {"bound_samples": 2, "bound_images": 100}  # which takes long by default
+SMALL_VAE = {"name": "categorical_vae", "categories": 3, "latents": 2, "batch": 20} | BOUND
 
 
 def spec(**settings: Any) -> RunSpec:
