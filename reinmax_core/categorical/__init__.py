@@ -20,6 +20,7 @@ from reinmax_core.categorical.arithmetic import (
     times,
 )
 from reinmax_core.categorical.draws import draw, largest, one_hot, one_hot_draws, race, sample
+from reinmax_core.categorical.functions import apply
 from reinmax_core.categorical.noise import exponential, gumbel, inner_uniform, squeeze_inside_, uniform
 from reinmax_core.categorical.rows import (
     NoDistribution,
@@ -38,6 +39,7 @@ __all__ = [
     "FEW_CLASSES",
     "NoDistribution",
     "above",
+    "apply",
     "at_drawn",
     "beneath",
     "distinct",

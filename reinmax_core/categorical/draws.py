@@ -95,7 +95,7 @@ def _located(weights: Tensor, shape: Sequence[int], generator: Generator | None)
     # The total is lowered by a rounding, so that the threshold is below it and the last class one with a weight.
     total = cumulative[..., -1:] * (1 - torch.finfo(torch.float64).eps)
     threshold = uniform((*shape[:-1], 1), cumulative, generator) * total
-    return _counted(cumulative, threshold, shape).clamp(max=shape[-1] - 1).long()
+    return _counted(cumulative, threshold, shape)
 
 
 def _counted(cumulative: Tensor, threshold: Tensor, shape: Sequence[int]) -> Tensor:
@@ -103,9 +103,9 @@ def _counted(cumulative: Tensor, threshold: Tensor, shape: Sequence[int]) -> Ten
     # Counting costs a CPU less than a search, whose every comparison it mispredicts; and a product with ones
     # less than a sum over so short an axis.
     if not readable():
-        return (cumulative <= threshold).sum(-1, keepdim=True, dtype=torch.int32)
+        return (cumulative <= threshold).sum(-1, keepdim=True).clamp(max=shape[-1] - 1)
     passed = torch.le(cumulative, threshold, out=torch.empty(tuple(shape), device=cumulative.device))
-    return torch.mv(passed.view(-1, shape[-1]), passed.new_ones(shape[-1])).view(*shape[:-1], 1)
+    return torch.mv(passed.view(-1, shape[-1]), passed.new_ones(shape[-1])).long().view(*shape[:-1], 1)
 
 
 def _located_in_block(probs: Tensor, shape: Sequence[int], generator: Generator | None) -> Tensor:

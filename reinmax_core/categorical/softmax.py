@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 from torch import Tensor
 from torch.autograd import Function
 
 from reinmax_core.categorical.arithmetic import pair
+from reinmax_core.categorical.functions import apply
 from reinmax_core.categorical.rows import distinct, wide
 
 FEW_CLASSES = 32
@@ -31,7 +32,7 @@ def probabilities(by_class: Tensor, tau: float | Tensor = 1.0) -> Tensor:
     if not is_one(tau):
         by_class = by_class / tau
     if by_class.shape[-1] == 2 or (by_class.shape[-1] <= FEW_CLASSES and by_class.device.type == "cpu"):
-        return cast(Tensor, _SoftmaxOfFew.apply(by_class))  # type: ignore[no-untyped-call]
+        return apply(_SoftmaxOfFew, by_class)
     return by_class.softmax(-1)
 
 

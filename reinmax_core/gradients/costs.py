@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from reinmax_core import categorical
-from reinmax_core.gradients.functions import apply
+from reinmax_core.categorical import apply
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
 
 from reinmax_core import categorical
-
-
-def apply(function: type[Function], *arguments: Tensor | float | str | tuple[int, ...] | None) -> Tensor:
-    """What the function gives for the arguments: a single tensor."""
-    return cast(Tensor, function.apply(*arguments))  # type: ignore[no-untyped-call]
+from reinmax_core.categorical import apply
 
 
 def constant(logits: Tensor, gradient: Tensor, remedy: str) -> Tensor:

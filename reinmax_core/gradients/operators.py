@@ -17,8 +17,9 @@ import torch
 from torch import Generator, Tensor
 
 from reinmax_core import categorical, conditional
+from reinmax_core.categorical import apply
 from reinmax_core.gradients import two_classes
-from reinmax_core.gradients.functions import Draw, apply, constant
+from reinmax_core.gradients.functions import Draw, constant
 
 
 def straight_through(logits: Tensor, drawn: Tensor, soft: Tensor, tau: float | Tensor) -> Tensor:
