@@ -99,12 +99,12 @@ def _located(weights: Tensor, shape: Sequence[int], generator: Generator | None)
 
 
 def _counted(cumulative: Tensor, threshold: Tensor, shape: Sequence[int]) -> Tensor:
-    """How many of the cumulative weights are no greater than the threshold, [..., 1]."""
+    """How many of the cumulative weights, which nothing else may use, are no greater than the threshold, [..., 1]."""
     # Counting costs a CPU less than a search, whose every comparison it mispredicts; and a product with ones
     # less than a sum over so short an axis.
     if not readable():
         return (cumulative <= threshold).sum(-1, keepdim=True).clamp(max=shape[-1] - 1)
-    passed = torch.le(cumulative, threshold, out=torch.empty(tuple(shape), device=cumulative.device))
+    passed = cumulative.le_(threshold) if cumulative.shape == tuple(shape) else (cumulative <= threshold).double()
     return torch.mv(passed.view(-1, shape[-1]), passed.new_ones(shape[-1])).long().view(*shape[:-1], 1)
 
 

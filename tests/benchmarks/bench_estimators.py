@@ -3,13 +3,18 @@
     python -m tests.benchmarks.bench_estimators [--rounds 15] [--threads 2]
 
 All of a row's contestants run in turns in one process; ratios are medians over rounds. Two threads want two
-idle cores: a core shared with another process makes every operation wait for it.
+idle cores: a core shared with another process makes every operation wait for it. Memory that is freed stays
+with the process, as in the processes that train for the service: all contestants run several times faster and
+far more evenly than where every large tensor is asked of the kernel page by page.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,6 +28,7 @@ from reinmax_core.estimators import GappedStraightThrough, GumbelRao, GumbelSoft
 from tests.benchmarks import memory
 from tests.benchmarks.memory import Draws
 
+KEEPING_MEMORY = {"MALLOC_TRIM_THRESHOLD_": "1073741824", "MALLOC_MMAP_THRESHOLD_": "33554432"}
 SHAPES = ((65536, 2), (3000, 10), (8192, 64), (4096, 1024), (64, 32000))
 SECONDS_A_TURN = 0.03
 
@@ -161,6 +167,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
+    if not os.environ.keys() >= KEEPING_MEMORY.keys():
+        command = [sys.executable, "-m", "tests.benchmarks.bench_estimators", *sys.argv[1:]]
+        sys.exit(subprocess.run(command, env=os.environ | KEEPING_MEMORY, check=False).returncode)
     torch.set_num_threads(arguments.threads)
     for contest in contests():
         speed(contest, arguments.rounds)
