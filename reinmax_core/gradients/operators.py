@@ -130,7 +130,7 @@ class _StraightThrough(Draw):
         (soft,) = ctx.saved_tensors
         # J(q) g / tau
         weighted = categorical.times(g - categorical.wide(g[..., :1]), soft)
-        product = categorical.less_product(weighted, soft, weighted.sum(-1, keepdim=True))
+        product = categorical.less_product(weighted, soft, categorical.row_sums(weighted))
         return (product if ctx.tau == 1 else product / ctx.tau).to(g.dtype), None, None, None
 
 
@@ -145,7 +145,7 @@ class _ReinMax(Draw):
         # a = p * (g - g_d) / 2, which is 0 at d;  a - e_d sum(a)
         half = torch.add(categorical.wide(g.gather(-1, drawn)) * -0.5, g, alpha=0.5)
         half = categorical.times(half, probs)
-        return categorical.put(half, -1, drawn, -half.sum(-1, keepdim=True)).to(g.dtype), None, None
+        return categorical.put(half, -1, drawn, -categorical.row_sums(half)).to(g.dtype), None, None
 
 
 class _TemperedReinMax(Draw):
@@ -162,9 +162,9 @@ class _TemperedReinMax(Draw):
         shifted = g - categorical.wide(g.gather(-1, drawn))
         second = probs * shifted
         first = categorical.times(shifted, tempered)
-        total = first.sum(-1, keepdim=True)
+        total = categorical.row_sums(first)
         first = categorical.less_product(first, tempered, (1 - ctx.weight) * total)
-        second = categorical.less_product(second, probs, second.sum(-1, keepdim=True))
+        second = categorical.less_product(second, probs, categorical.row_sums(second))
         product = categorical.less(first, second, ctx.weight)
         return categorical.subtract_at(product, drawn, ctx.weight * total).to(g.dtype), None, None, None, None
 

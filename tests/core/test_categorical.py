@@ -188,3 +188,21 @@ def test_more_classes_than_single_precision_can_count() -> None:
     wanted = (upstream - upstream[number]).double() / (2 * classes)
     wanted[number] = -wanted.sum()
     assert torch.allclose(found[0].double(), wanted, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_one_hot_draws_of_every_type_hold_ones_and_may_be_changed_in_place(dtype: torch.dtype) -> None:
+    for classes in (2, 3, 200):
+        logits = torch.randn(50, classes, dtype=dtype, generator=seeded()).requires_grad_()
+        draws = ReinMax().sample(logits, generator=seeded(1))
+        assert torch.equal(draws.detach().double().sum(-1), torch.ones(50, dtype=torch.float64))
+        assert draws.detach().unique().tolist() == [0, 1]
+        draws.mul_(3).sum().backward()
+        assert logits.grad is not None
+
+
+@pytest.mark.parametrize("numbers", [1, 2, 10, 128, 129])
+def test_sums_of_rows_are_sums(numbers: int) -> None:
+    terms = torch.randn(4, 5, numbers, dtype=torch.float64, generator=seeded())
+    for layout in (terms, terms.transpose(0, 1), terms[:, ::2], terms[:0]):
+        assert torch.allclose(categorical.row_sums(layout), layout.sum(-1, keepdim=True), atol=1e-13)
