@@ -67,6 +67,12 @@ class Training:
             DataUnavailable: a data set is not to be had.
             ArtifactStoreUnavailable: the checkpoint to go on from cannot be read, or the artefacts cannot be written.
         """
+        try:
+            return self._run(stop)
+        finally:
+            self._store.keyspace.close()
+
+    def _run(self, stop: Stop) -> Outcome:
         trainer = self._trainer()
         reporter = Reporter(self._attempt, trainer)
         self._start(trainer, reporter)
