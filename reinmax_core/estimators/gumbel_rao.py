@@ -17,7 +17,8 @@ class GumbelRao(Pathwise):
     """`GumbelSoftmax` averaged over `samples` draws of the noise that agree with the one draw that is made.
 
     Same mean as `GumbelSoftmax` of that tau, so the same bias, and never more variance. The cost is
-    evaluated once; memory does not grow with `samples`.
+    evaluated once. On a CPU memory does not grow with `samples`; on an accelerator and inside transforms it
+    grows with the smaller of `samples` and the number of classes.
 
     Not for second derivatives, which raise RuntimeError, nor for very many classes, where the noise is
     what a step costs.

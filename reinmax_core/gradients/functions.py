@@ -35,6 +35,15 @@ class Draw(Function):
         return categorical.one_hot(drawn, logits.shape[-1], logits.dtype)
 
 
+class TemperedDraw(Draw):
+    """One that keeps its first coefficient, and the temperature that comes after it."""
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[2])
+        ctx.tau = inputs[3]
+
+
 class _Constant(Function):
     """Passes `values` on and refuses the derivative that they would need with respect to the logits."""
 

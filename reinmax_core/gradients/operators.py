@@ -19,7 +19,7 @@ from torch import Generator, Tensor
 from reinmax_core import categorical, conditional
 from reinmax_core.categorical import apply
 from reinmax_core.gradients import two_classes
-from reinmax_core.gradients.functions import Draw, constant
+from reinmax_core.gradients.functions import Draw, TemperedDraw, constant
 
 
 def straight_through(logits: Tensor, drawn: Tensor, soft: Tensor, tau: float | Tensor) -> Tensor:
@@ -119,12 +119,7 @@ def _is_exporting() -> bool:
     return torch.compiler.is_compiling()
 
 
-class _StraightThrough(Draw):
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.save_for_backward(inputs[2])
-        ctx.tau = inputs[3]
-
+class _StraightThrough(TemperedDraw):
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         (soft,) = ctx.saved_tensors
@@ -199,12 +194,7 @@ class _AveragedLater(Draw):
         return (product / ctx.tau).to(g.dtype), None, None, None, None, None
 
 
-class _Averaged(Draw):
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.save_for_backward(inputs[2])
-        ctx.tau = inputs[3]
-
+class _Averaged(TemperedDraw):
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         (moments,) = ctx.saved_tensors

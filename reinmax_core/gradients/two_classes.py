@@ -10,16 +10,11 @@ from typing import Any
 from torch import Tensor
 
 from reinmax_core import categorical
-from reinmax_core.gradients.functions import Draw
+from reinmax_core.gradients.functions import Draw, TemperedDraw
 
 
-class Coefficient(Draw):
+class Coefficient(TemperedDraw):
     """Any operator, by its coefficient times tau."""
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.save_for_backward(inputs[2])
-        ctx.tau = inputs[3]
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
@@ -27,12 +22,7 @@ class Coefficient(Draw):
         return _along(slope / ctx.tau, g), None, None, None
 
 
-class StraightThrough(Draw):
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.save_for_backward(inputs[2])
-        ctx.tau = inputs[3]
-
+class StraightThrough(TemperedDraw):
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         (soft,) = ctx.saved_tensors
