@@ -10,7 +10,7 @@ import time
 from typing import IO
 
 from worker.assignment import Assignment
-from worker.hardware import Machine
+from worker.hardware import SPINS, Machine
 
 LAST_WORDS_BYTES = 2**16
 
@@ -116,8 +116,7 @@ def _environment(machine: Machine) -> dict[str, str]:
         "CUDA_VISIBLE_DEVICES": machine.gpu.uuid if machine.gpu else "",
         "OMP_NUM_THREADS": threads,
         "MKL_NUM_THREADS": threads,
-        # Threads that wait by spinning slow each other down twentyfold where others use the cores too.
-        "OMP_WAIT_POLICY": "PASSIVE",
+        "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", SPINS),
         # The C library hands freed memory back at once otherwise, and a step asks for it again, page by page.
         "MALLOC_TRIM_THRESHOLD_": "1073741824",
         "MALLOC_MMAP_THRESHOLD_": "33554432",

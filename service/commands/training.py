@@ -18,6 +18,7 @@ from reinmax_core.data.base import DataSource, DataUnavailable
 from reinmax_core.data.file import DataCorrupt
 from reinmax_core.run import Progress, RunSpec
 from service.interruption import end_requested
+from worker.hardware import SPINS
 from worker.settings import Settings
 
 if TYPE_CHECKING:
@@ -49,8 +50,7 @@ def train(spec: RunSpec, directory: Path, *, device: str, resume: bool, view: Tr
         TrainingFailed: the data, the device or the state to continue from is not to be had, or a loss is not finite.
         TrainingInterrupted: Ctrl-C or SIGTERM came before the end; the state is saved.
     """
-    # Before torch is loaded: threads that spin while they wait slow training manifold where programs share the cores.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # before torch is loaded
     from reinmax_core.checkpoint import CheckpointCorrupt, CheckpointVersion, restore_from, save_to, write_atomically
     from reinmax_core.pictures import png
     from reinmax_core.trainer import Diverged
