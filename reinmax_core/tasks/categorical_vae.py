@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 from pydantic import Field
@@ -161,7 +162,14 @@ class CategoricalVae(ImageAutoencoding):
             logits, lambda draws: parts.reconstruction(images, draws), generator=generator
         ).mean()
         divergence = parts.divergence(logits).mean()
-        return {"loss": reconstruction + divergence, "reconstruction": reconstruction, "kl": divergence}
+        # The prior is uniform: H(q) = L log C - KL(q, prior).
+        entropy = self.latents * math.log(self.categories) - divergence.detach()
+        return {
+            "loss": reconstruction + divergence,
+            "reconstruction": reconstruction,
+            "kl": divergence,
+            "entropy": entropy,
+        }
 
     def evaluate(self, model: nn.Module, data: Images, estimator: Estimator, generator: Generator) -> dict[str, float]:
         """Figures of the test images in nats an image.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import copy
 import math
 from itertools import product
 from pathlib import Path
@@ -131,12 +132,20 @@ def finished(task: str, seed: int = 0, steps: int = 3, **settings: Any) -> Train
     return trainer
 
 
+def test_training_logs_the_entropy_of_the_posterior(model: CategoricalAutoencoder) -> None:
+    task = CategoricalVae(categories=CATEGORIES, latents=LATENTS)
+    single = copy.deepcopy(model).float()
+    found = task.loss(single, levels(), ReinMax(), generator())
+    torch.testing.assert_close(found["entropy"], single.entropy(single.logits(levels().float() / 255)).mean())
+
+
 def test_figures_of_test_images_agree_with_one_another() -> None:
     trainer = finished("categorical_vae", steps=40, bound_samples=10, bound_images=10_000)
     found = trainer.final
     assert "test_bound" not in trainer.evaluate(), "it is for the end"
     assert found["test_loss"] == pytest.approx(found["test_reconstruction"] + found["test_kl"])
     assert found["test_kl"] + found["test_entropy"] == pytest.approx(2 * math.log(3), rel=1e-4)
+    assert found["train_loss"] == pytest.approx(found["train_reconstruction"] + found["train_kl"])
     assert 0 < found["test_loss"] - found["test_bound"] < 5
     assert "test_bound" not in finished("categorical_vae", bound_samples=0).final
 
