@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
-import copy
 import math
 from itertools import product
 from pathlib import Path
