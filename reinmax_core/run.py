@@ -62,6 +62,8 @@ class Result(Value):
     """The best value of the task's objective among the evaluations; null before the first."""
     wall_time_s: float
     """Seconds spent in steps, evaluations included, over all attempts whose work was kept."""
+    notes: dict[str, str] = Field(default_factory=dict)
+    """What numbers do not tell, in words by name, such as the data that stood in for others or the cell found."""
 
 
 class RunSpec(Value):

@@ -161,7 +161,8 @@ class Trainer:
 
     def result(self) -> Result:
         """What the run has come to so far."""
-        return Result(metrics=self.final, best=self.best, wall_time_s=round(self.wall_time_s, 3))
+        notes = self.spec.task.notes(self.model, self.data)
+        return Result(metrics=self.final, best=self.best, wall_time_s=round(self.wall_time_s, 3), notes=notes)
 
     def _note_best(self, metrics: dict[str, float]) -> None:
         objective = self.spec.task.objective

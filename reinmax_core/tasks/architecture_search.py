@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError
 
 from reinmax_core.data.base import DataSet, DataSource
 from reinmax_core.data.cifar import CLASSES, CifarImages
-from reinmax_core.data.nats_bench import EDGES, CellTable, NatsBench
+from reinmax_core.data.nats_bench import EDGES, CellTable, NatsBench, written
 from reinmax_core.estimators.base import Estimator
 from reinmax_core.tasks.base import Batches, Bilevel, Recommendation
 from reinmax_core.value import discover
@@ -27,6 +27,10 @@ MEAN = (125.3, 123.0, 113.9)
 DEVIATION = (63.0, 62.1, 66.7)
 """Of red, green and blue in CIFAR-10's training images, 0 to 255."""
 
+SEARCHED_ON = {
+    "cifar10": "all 50,000 training images of CIFAR-10",
+    "cifar10_prefix": "the first 2,500 training images of CIFAR-10 alone, so this is no published result",
+}
 LEAST_WEIGHTS_LR = 0.001
 PUBLISHED_TAU = {"gumbel_softmax": 10.0}
 PUBLISHED_TAU_END = {"gumbel_softmax": 0.1}
@@ -207,7 +211,7 @@ class ArchitectureSearch(Bilevel):
         from torch.distributions import Categorical
 
         architecture = cast("CellSearchNetwork", model).architecture
-        cell: list[int] = architecture.argmax(-1).tolist()
+        cell = _likeliest(model)
         index = data.table.index(cell)
         entropy = Categorical(logits=architecture).entropy().mean().item()  # type: ignore[no-untyped-call]
         return {
@@ -218,6 +222,16 @@ class ArchitectureSearch(Bilevel):
             "entropy": entropy,
             "images": float(len(data.images.first.labels)),
         }
+
+    def notes(self, model: nn.Module, data: SearchData) -> dict[str, str]:
+        """`cell`: the likeliest one in the benchmark's notation; `images`: those that were searched on."""
+        return {"cell": written(_likeliest(model)), "images": SEARCHED_ON[self.dataset]}
+
+
+def _likeliest(model: nn.Module) -> list[int]:
+    """The number of the likeliest operation of every edge."""
+    cell: list[int] = cast("CellSearchNetwork", model).architecture.argmax(-1).tolist()
+    return cell
 
 
 @contextmanager

@@ -109,6 +109,10 @@ class Task(Value, ABC):
     def evaluate(self, model: nn.Module, data: Any, estimator: Estimator, generator: Generator) -> dict[str, float]:
         """Metrics of the model as it stands, among them `objective`; called without gradients."""
 
+    @abstractmethod
+    def notes(self, model: nn.Module, data: Any) -> dict[str, str]:
+        """What a reader of the results has to know and numbers do not tell, in words by name; mostly nothing."""
+
     @final
     def objection(self, estimator: Estimator) -> str | None:
         """Why this estimator cannot train this task as configured, for whatever reason; None if it can."""

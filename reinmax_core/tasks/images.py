@@ -126,6 +126,13 @@ class ImageTask(Task, ABC):
         return (discover(ImageDataSet)[self.dataset]() if self.is_published else ImageFile(name=self.dataset),)
 
     @final
+    def notes(self, model: nn.Module, data: Images) -> dict[str, str]:
+        """`images`: that they are a user's, and how many of them are for tests; nothing for published ones."""
+        if self.is_published:
+            return {}
+        return {"images": f"the user's own file {self.dataset}, tested on {len(data.test):,} images"}
+
+    @final
     def read(self, source: DataSource) -> Images:
         """The images on the CPU, in the order of the files.
 

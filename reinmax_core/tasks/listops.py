@@ -130,6 +130,10 @@ class Listops(Task):
             metrics |= {f"{name}_accuracy": accuracy, f"{name}_loss": loss}
         return metrics
 
+    def notes(self, model: nn.Module, data: Splits) -> dict[str, str]:
+        """`training_set`: which expressions were trained on."""
+        return {"training_set": "drawn anew from the published process, not the published file"}
+
 
 def _judged(model: nn.Module, sequences: Sequences, most_tokens: int) -> tuple[float, float]:
     """Accuracy, and mean cross-entropy in nats, from so many tokens at a time."""

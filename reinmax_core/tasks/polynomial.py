@@ -89,6 +89,10 @@ class Polynomial(Task):
         optimum = at_one.minimum(at_zero).mean().item()
         return {"expected_loss": expected, "gap": expected - optimum}
 
+    def notes(self, model: nn.Module, data: Tensor) -> dict[str, str]:
+        """Nothing: the settings say it all."""
+        return {}
+
     def targets(self) -> Tensor:
         """c_l for every variable, shape [latents]."""
         import torch

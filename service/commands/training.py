@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
+from rich.text import Text
 
 from reinmax_core.data.base import DataSource, DataUnavailable
 from reinmax_core.data.file import DataCorrupt
@@ -139,7 +140,7 @@ class BarView(TrainingView):
 
     def end(self, trainer: Trainer, directory: Path) -> None:
         self._bar.stop()
-        self._bar.console.print(_conclusion(trainer, directory))
+        self._bar.console.print(_conclusion(trainer, directory), soft_wrap=True)
 
     def __exit__(self, *error: object) -> None:
         self._bar.stop()
@@ -166,7 +167,7 @@ class LineView(TrainingView):
             self._console.print(f"{where}  {_in_words(self._metrics)}")
 
     def end(self, trainer: Trainer, directory: Path) -> None:
-        self._console.print(_conclusion(trainer, directory))
+        self._console.print(_conclusion(trainer, directory), soft_wrap=True)
 
     def __exit__(self, *error: object) -> None:
         pass
@@ -200,5 +201,7 @@ def _in_words(metrics: Mapping[str, float]) -> str:
     return "  ".join(f"{name} {value:.5g}" for name, value in metrics.items())
 
 
-def _conclusion(trainer: Trainer, directory: Path) -> str:
-    return f"{_in_words(trainer.final)}\ntrained for {trainer.wall_time_s:.1f} s; model and state are in {directory}"
+def _conclusion(trainer: Trainer, directory: Path) -> Text:
+    notes = (f"{name}: {note}" for name, note in trainer.result().notes.items())
+    end = f"trained for {trainer.wall_time_s:.1f} s; model and state are in {directory}"
+    return Text("\n".join((_in_words(trainer.final), *notes, end)))

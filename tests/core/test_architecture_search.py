@@ -160,6 +160,20 @@ def test_the_score_is_that_of_the_likeliest_cell() -> None:
     p, q = math.exp(2) / (math.exp(2) + 4), 1 / (math.exp(2) + 4)
     assert metrics["entropy"] == pytest.approx(-p * math.log(p) - 4 * q * math.log(q), rel=1e-5)
     assert metrics["images"] == 1250
+    assert task.notes(net, data)["cell"] == data.table.cells[6111]
+
+
+def test_notes_name_the_cell_and_the_images_searched_on() -> None:
+    trainer = Trainer(spec(steps=1))
+    with torch.no_grad():
+        trainer.model.architecture[:, 3] = 9.0
+        trainer.model.architecture[3] = torch.tensor([0.0, 9.0, 0.0, 0.0, 0.0])
+    assert trainer.result().notes == {
+        "cell": "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|",
+        "images": "the first 2,500 training images of CIFAR-10 alone, so this is no published result",
+    }
+    whole = ArchitectureSearch().notes(trainer.model, trainer.data)
+    assert whole["images"] == "all 50,000 training images of CIFAR-10"
 
 
 @pytest.mark.parametrize("evaluation", ["full", "sparse"])

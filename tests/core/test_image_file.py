@@ -199,6 +199,7 @@ def test_every_task_on_images_trains_on_them(source: DataSource, task: str) -> N
     assert [progress.step for progress in trainer] == [1, 2, 3, 4]
     # An untrained model needs 12 log 2 = 8.3 nats an image.
     assert 5 < trainer.final["test_loss"] < 12
+    assert trainer.result().notes == {"images": "the user's own file own/letters.npz, tested on 6 images"}
     (data,) = trainer.spec.task.datasets()
     content = (source.directory / "own/letters.npz").read_bytes()
     assert data.digests(source) == {"own/letters.npz": hashlib.sha256(content).hexdigest()}

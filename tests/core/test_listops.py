@@ -157,6 +157,7 @@ def test_a_resumed_run_ends_bit_for_bit_as_an_undisturbed_one() -> None:
     for _ in resumed:
         pass
     assert resumed.final == whole.final
+    assert resumed.result().notes == {"training_set": "drawn anew from the published process, not the published file"}
     pairs = zip(whole.model.parameters(), resumed.model.parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
 

@@ -55,6 +55,7 @@ def test_every_task_trains_three_steps_with_every_estimator_it_accepts(task: str
     assert all(math.isfinite(value) for item in progress for value in item.metrics.values())
     assert trainer.best is not None
     assert trainer.best.metric == trainer.spec.task.objective
+    assert all(name.isidentifier() and note for name, note in trainer.result().notes.items())
     for old, parameter in zip(before, trainer.model.parameters(), strict=True):
         assert parameter.grad is not None
         assert not torch.equal(old, parameter), "a parameter was not trained"

@@ -9,6 +9,7 @@ import torch
 from reinmax_core import RunSpec, Trainer
 from reinmax_core.checkpoint import MODEL, STATE, CheckpointCorrupt, encode, restore, restore_from, save_to
 from reinmax_core.estimators.base import Estimator
+from reinmax_core.run import Result
 from reinmax_core.trainer import Diverged
 from reinmax_core.value import discover
 
@@ -110,6 +111,11 @@ def test_result_holds_last_and_best_and_time() -> None:
     assert result.best is not None
     assert result.best.value <= result.metrics["expected_loss"]
     assert result.wall_time_s > 0
+    assert result.notes == {}
+
+
+def test_a_result_written_down_before_there_were_notes_is_read() -> None:
+    assert Result.model_validate({"metrics": {"loss": 0.5}, "best": None, "wall_time_s": 1.0}).notes == {}
 
 
 @pytest.mark.parametrize("task", [SMALL, SMALL_VAE])

@@ -15,6 +15,7 @@ import numpy
 import pytest
 from typer.main import get_command
 
+from reinmax_core.run import Result
 from service.cli import app
 from service.client import Client
 from tests.service.test_jobs import started, succeeded
@@ -126,6 +127,16 @@ class TestLooking:
         assert "latents=128" in run("show", job.id).stdout
         assert json.loads(run("show", job.id, "--json").stdout)["id"] == job.id
 
+    def test_show_tells_what_numbers_do_not(self, run: Run, client: Client, store: JobStore) -> None:
+        job = client.submit({"task": "polynomial", "estimator": "reinmax"})
+        notes = {"cell": "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|", "images": "[some] of them"}
+        result = Result(metrics={"loss": 0.5}, best=None, wall_time_s=1.0, notes=notes)
+        started(store, job.id).succeed(result, (), progress(100))
+        shown = run("show", job.id).stdout
+        assert all(re.search(rf"^{name} +{re.escape(note)} *$", shown, re.MULTILINE) for name, note in notes.items())
+        assert client.get(job.id).result == result
+        assert json.loads(run("show", job.id, "--json").stdout)["result"]["notes"] == notes
+
     def test_log_and_curves(self, run: Run, client: Client, store: JobStore) -> None:
         job_id = client.submit({"task": "polynomial", "estimator": "reinmax"}).id
         attempt = started(store, job_id)
@@ -186,6 +197,7 @@ class TestTrain:
         done = run(*own, REINMAX_DATA_DIR=str(tmp_path / "data"))
         assert done.returncode == 0, done.stderr
         assert "the last 6 of its 60 images are held out" in done.stderr
+        assert "images: the user's own file letters.npz, tested on 6 images\n" in done.stdout
         assert (tmp_path / "run" / "samples.png").read_bytes().startswith(b"\x89PNG")
         refused = run(*own, "--set", "task.image_shape=[14, 14]", REINMAX_DATA_DIR=str(tmp_path / "data"))
         assert refused.returncode == 1

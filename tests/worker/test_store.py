@@ -21,7 +21,7 @@ from worker.store import (
 )
 
 Submit = Callable[..., str]
-RESULT = Result(metrics={"loss": 0.5}, best=None, wall_time_s=1.0)
+RESULT = Result(metrics={"loss": 0.5}, best=None, wall_time_s=1.0, notes={"images": "a user's"})
 CRASH = Failure(type="SIGKILL", message="the training process was killed")
 HANDED_BACK = Reason(code="worker_stopped", message="the worker was asked to stop")
 

@@ -126,6 +126,7 @@ def test_a_job_on_images_of_ones_own_leaves_pictures_and_names_its_data(
     environment = store.get(assignment.job_id).environment
     assert environment is not None
     assert environment.data == {"own/letters.npz": hashlib.sha256(path.read_bytes()).hexdigest()}
+    assert outcome.result.notes == {"images": "the user's own file own/letters.npz, tested on 6 images"}
 
 
 def test_images_that_do_not_fit_end_a_job_before_it_trains(
