@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, cast
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, ValidationError
 
 from reinmax_core.data.base import DataSource
 from reinmax_core.estimators.base import Estimator, Pathwise
@@ -18,10 +19,21 @@ from reinmax_core.value import one_of
 if TYPE_CHECKING:
     from torch import Generator, Tensor, device, nn
 
-    from reinmax_core.diagnostics import Quality
+    from reinmax_core.diagnostics import Figure, Quality
     from reinmax_core.models.autoencoder import Autoencoder
 
 MAX_STATES = 16384
+FIGURES_BY_TEMPERATURE = ("relative_bias", "relative_bias_corrected", "relative_std", "cosine")
+
+
+def _distinct(temperatures: tuple[float, ...]) -> tuple[float, ...]:
+    repeated = next((tau for tau in temperatures if temperatures.count(tau) > 1), None)
+    if repeated is not None:
+        raise ValueError(f"each temperature should stand there once, but {repeated} is repeated; leave one out")
+    return temperatures
+
+
+Temperatures = Annotated[tuple[Annotated[float, Field(gt=0, le=1000)], ...], AfterValidator(_distinct)]
 
 
 class GradientQuality(ImageTask):
@@ -35,9 +47,17 @@ class GradientQuality(ImageTask):
     standard errors (`_error`), see `reinmax_core.diagnostics.quality`. Learned parts of the examined
     estimator learn beside the model.
 
-    Source: the study of bias and variance in Liu, Dong, Liu, Yu and Gao, "Bridging Discrete and
-    Backpropagation: Straight-Through and Beyond", 2023, arXiv 2304.08612; settings from the code of "Beyond
-    ReinMax", 2026, arXiv 2603.08257, which takes 512 draws.
+    The study of temperatures: at every snapshot the estimator is examined again with each of `temperatures`
+    for its tau and all its other settings, which gives `relative_bias_tau_0.5` and so on, hence curves over
+    tau of one training: of `relative_bias`, `relative_bias_corrected` (which tells bias from noise where tau is
+    small and the spread large), `relative_std` and `cosine`, and of the same by image. All see the random
+    numbers of the examination at the estimator's own tau, of which the curves take nothing away. Each
+    temperature takes as long as that examination. An estimator that learns its temperature is refused. How
+    the loss that training ends with depends on tau is for runs of `categorical_vae`.
+
+    Source: the studies of bias and variance and of the temperature in Liu, Dong, Liu, Yu and Gao, "Bridging
+    Discrete and Backpropagation: Straight-Through and Beyond", 2023, arXiv 2304.08612; settings from the code of
+    "Beyond ReinMax", 2026, arXiv 2603.08257, which takes 512 draws.
     """
 
     name: Literal["gradient_quality"] = "gradient_quality"
@@ -55,6 +75,11 @@ class GradientQuality(ImageTask):
         one_of(Pathwise),  # type: ignore[valid-type]
         Field(description="The estimator that the model is trained with, whichever one is examined."),
     ] = "reinmax"
+    temperatures: Temperatures = Field(
+        default=(),
+        max_length=50,
+        description="Further temperatures at which the estimator is examined at every snapshot.",
+    )
 
     default_steps: ClassVar[int] = 30_000
     objective: ClassVar[str] = "relative_bias"
@@ -88,6 +113,21 @@ class GradientQuality(ImageTask):
                 f"the exact gradient is a sum over all states of the latents, here {self.categories}^{self.latents}, "
                 f"and at most {MAX_STATES} are summed; choose fewer categories or latents"
             )
+        return self._refusal_of_temperatures(estimator) if self.temperatures else None
+
+    def _refusal_of_temperatures(self, estimator: Estimator) -> str | None:
+        if not hasattr(estimator, "tau"):
+            return f"temperatures are given, but estimator {estimator.name!r} has none; leave temperatures out"
+        if isinstance(estimator, Learned):
+            return (
+                f"temperatures are given, but estimator {estimator.name!r} learns its own, which its tau is but the "
+                f"start of; leave temperatures out"
+            )
+        for tau in self.temperatures:
+            try:
+                _at(tau, estimator)
+            except ValidationError as error:
+                return f"{tau} in temperatures is no temperature of {estimator.name!r}: {error.errors()[0]['msg']}"
         return None
 
     def model(self) -> nn.Module:
@@ -110,16 +150,18 @@ class GradientQuality(ImageTask):
 
         Draws are made from a copy of the generator, so that those that train the model stay what they are.
         """
-        import torch
-
-        apart = torch.Generator(generator.device)
-        apart.set_state(generator.get_state())
-        return 0 * self.vae.loss(model, batch, estimator, apart)["loss"]
+        return 0 * self.vae.loss(model, batch, estimator, _copy(generator))["loss"]
 
     def evaluate(self, model: nn.Module, data: Images, estimator: Estimator, generator: Generator) -> dict[str, float]:
         """Figures of the estimator's gradient, and the loss of the test images as a `CategoricalVae` has it."""
         test = self.vae.evaluate(model, data, self.trained_with, generator)
-        return _metrics(self.quality(model, data.train[: self.images], estimator, generator)) | test
+        examined = (estimator, *(_at(tau, estimator) for tau in self.temperatures))
+        found, *others = self.qualities(model, data.train[: self.images], examined, generator)
+        metrics = _with_errors(found)
+        for tau, other in zip(self.temperatures, others, strict=True):
+            metrics |= _at_temperature(other, tau)
+        # Where the whole gradient is 0 nothing can be relative to it; that is no fault of the training.
+        return {name: value for name, value in metrics.items() if value == value} | test
 
     def conclusion(
         self, model: nn.Module, data: Images, estimator: Estimator, generator: Generator
@@ -131,20 +173,31 @@ class GradientQuality(ImageTask):
         """Those of a `CategoricalVae`."""
         return self.vae.pictures(model, data, self.trained_with, generator)
 
-    def quality(self, model: nn.Module, images: Tensor, estimator: Estimator, generator: Generator) -> Quality:
-        """The estimator's gradient at the logits of images [images, pixels], levels 0 to 255, and the exact one."""
+    def qualities(
+        self, model: nn.Module, images: Tensor, estimators: Sequence[Estimator], generator: Generator
+    ) -> tuple[Quality, ...]:
+        """What each estimator's gradient is worth at the logits of images [images, pixels], levels 0 to 255.
+
+        The first estimator takes random numbers from the generator, and the others the same ones: what differs
+        between them is not luck, and what the generator gives later does not depend on how many they are.
+        """
         from reinmax_core import diagnostics
 
         parts, pixels = cast("Autoencoder", model), images.float() / 255
         logits = parts.logits(pixels).detach()
-        return diagnostics.quality(
-            estimator,
-            logits,
-            lambda draws: parts.reconstruction(pixels, draws),
-            exact=self.exact_gradient(model, pixels, logits),
-            draws=self.draws,
-            generator=generator,
-            max_states=self.draws,
+        exact = self.exact_gradient(model, pixels, logits)
+        sources = [generator, *(_copy(generator) for _ in estimators[1:])]
+        return tuple(
+            diagnostics.quality(
+                estimator,
+                logits,
+                lambda draws: parts.reconstruction(pixels, draws),
+                exact=exact,
+                draws=self.draws,
+                generator=source,
+                max_states=self.draws,
+            )
+            for estimator, source in zip(estimators, sources, strict=True)
         )
 
     def exact_gradient(self, model: nn.Module, images: Tensor, logits: Tensor) -> Tensor:
@@ -183,12 +236,43 @@ class GradientQuality(ImageTask):
         return costs
 
 
-def _metrics(found: Quality) -> dict[str, float]:
-    """Every figure that is a number, by name."""
+def _at(tau: float, estimator: Estimator) -> Estimator:
+    """The estimator with that temperature.
+
+    Raises:
+        ValidationError: it has no such temperature.
+    """
+    return type(estimator).model_validate(estimator.model_dump() | {"tau": tau})
+
+
+def _copy(generator: Generator) -> Generator:
+    import torch
+
+    copy = torch.Generator(generator.device)
+    copy.set_state(generator.get_state())
+    return copy
+
+
+def _figures(found: Quality) -> dict[str, Figure]:
+    """Every figure by name."""
+    return {
+        f"{prefix}{field.name}": getattr(figures, field.name)
+        for prefix, figures in (("", found.whole), ("image_", found.rows))
+        for field in fields(figures)
+    }
+
+
+def _with_errors(found: Quality) -> dict[str, float]:
     metrics: dict[str, float] = {}
-    for prefix, figures in (("", found.whole), ("image_", found.rows)):
-        for name in (field.name for field in fields(figures)):
-            figure = getattr(figures, name)
-            metrics |= {f"{prefix}{name}": figure.value, f"{prefix}{name}_error": figure.error}
-    # Where the whole gradient is 0 nothing can be relative to it; that is no fault of the training.
-    return {name: value for name, value in metrics.items() if value == value}
+    for name, figure in _figures(found).items():
+        metrics |= {name: figure.value, f"{name}_error": figure.error}
+    return metrics
+
+
+def _at_temperature(found: Quality, tau: float) -> dict[str, float]:
+    """The main figures alone, as there may be many temperatures."""
+    return {
+        f"{name}_tau_{tau}": figure.value
+        for name, figure in _figures(found).items()
+        if name.removeprefix("image_") in FIGURES_BY_TEMPERATURE
+    }
