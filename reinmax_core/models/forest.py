@@ -55,9 +55,9 @@ def plan(lengths: Sequence[int]) -> tuple[list[int], list[int]]:
     """
     if list(lengths) != sorted(lengths, reverse=True) or (lengths and lengths[-1] < 1):
         raise ValueError(f"expected lengths of at least 1 in falling order, found {list(lengths)}; sort the trees")
-    steps = range(lengths[0] - 1 if lengths else 0)
-    merging = [sum(length > step + 1 for length in lengths) for step in steps]
-    return merging, [sum(length > step + 2 for length in lengths) for step in steps]
+    # at_least[k]: trees of k leaves or more, which are those that step k - 2 merges
+    at_least = torch.tensor(lengths, dtype=torch.long).bincount().flip(0).cumsum(0).flip(0).tolist()
+    return at_least[2:], [*at_least[3:], 0][: len(at_least[2:])]
 
 
 class Forest:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from reinmax_core.estimators.base import Estimator, Pathwise
+from reinmax_core.models.forest import plan
 from reinmax_core.models.tree_merges import Cell, Choose, merged
 from reinmax_core.value import discover
 
@@ -161,3 +162,23 @@ def test_lengths_out_of_order_are_refused(lengths: list[int]) -> None:
     leaves, *cell = problem([3, 3])
     with pytest.raises(ValueError, match="at least 1 in falling order"):
         merged(leaves, lengths, Cell(*cell), greedy)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "merging", "choosing"),
+    [
+        ([], [], []),
+        ([1], [], []),
+        ([1, 1, 1], [], []),
+        ([2], [1], [0]),
+        ([2, 2, 1], [2], [0]),
+        ([4, 4, 4], [3, 3, 3], [3, 3, 0]),
+        ([7, 7, 5, 4, 3, 2, 1], [6, 5, 4, 3, 2, 2], [5, 4, 3, 2, 2, 0]),
+    ],
+)
+def test_a_tree_of_n_leaves_merges_n_less_one_times_and_chooses_n_less_two_times(
+    lengths: list[int], merging: list[int], choosing: list[int]
+) -> None:
+    assert plan(lengths) == (merging, choosing)
+    assert sum(merging) == sum(length - 1 for length in lengths)
+    assert sum(choosing) == sum(max(length - 2, 0) for length in lengths)
