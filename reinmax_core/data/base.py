@@ -27,7 +27,7 @@ class Located(Value):
     name: str
     """The file's name among those of the data set."""
     read: str
-    """Name of the file that is read: the same, or that of an alternative in its place."""
+    """Name of the file that is read: the same, or that of an alternative or of a user's file in its place."""
     path: str
     """The copy that is read."""
 
@@ -67,6 +67,10 @@ class DataSource(Value):
                 return Located(name=file.name, read=candidate.name, path=str(place)) if is_whole else None
         return None
 
+    def kept(self, name: str) -> Path | None:
+        """The path of a user's file of that name below the data directory, or else below a mirror folder, if any."""
+        return next((place for place in self._local_places(name) if place.is_file()), None)
+
     def own(self, name: str) -> Path:
         """The path of a user's file: one of that name below the data directory, or else below a mirror folder.
 
@@ -75,9 +79,9 @@ class DataSource(Value):
         Raises:
             DataUnavailable: no folder has it.
         """
-        places = self._local_places(name)
-        if path := next((place for place in places if place.is_file()), None):
+        if path := self.kept(name):
             return path
+        places = self._local_places(name)
         raise DataUnavailable(
             f"{name!r} should be a file in a data folder of the machine that trains, but there is none at "
             f"{' or '.join(map(str, places))}; put it there, or set REINMAX_DATA_DIR to the folder that has it"
@@ -213,6 +217,12 @@ class DataSet(Readable, ABC):
     files: ClassVar[tuple[DataFile, ...]]
     """All that `load` reads, in the order in which it is read."""
 
+    own_files: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """By the name of one of `files`, those of a user's files that are read in its place where a data folder has one.
+
+    No checksum of them is known: `load` judges them by their content.
+    """
+
     @abstractmethod
     def load(self, source: DataSource) -> object:
         """The content of the verified files; fetches those that this machine lacks.
@@ -228,13 +238,24 @@ class DataSet(Readable, ABC):
 
         Fetches files as `load` does, and raises as it does.
         """
-        found = (source.found(file) for file in self.files)
-        return {file.name: sha256_of(path) for file, path in found}
+        return dict(self._digest(file, source) for file in self.files)
+
+    def _digest(self, file: DataFile, source: DataSource) -> tuple[str, str]:
+        if own := self.own(file, source):
+            return own.read, sha256_of(Path(own.path))
+        found, path = source.found(file)
+        return found.name, sha256_of(path)
+
+    @final
+    def own(self, file: DataFile, source: DataSource) -> Located | None:
+        """The user's file that `load` reads in place of this one; None if no data folder has one."""
+        found = ((name, source.kept(name)) for name in self.own_files.get(file.name, ()))
+        return next((Located(name=file.name, read=name, path=str(path)) for name, path in found if path), None)
 
     @final
     def availability(self, source: DataSource) -> Availability:
         """Whether `load` would find all files on this machine; takes a few file system calls and reads no content."""
-        copies = {file: source.located(file) for file in self.files}
+        copies = {file: self.own(file, source) or source.located(file) for file in self.files}
         found = tuple(copy for copy in copies.values() if copy)
         missing = tuple(file for file, copy in copies.items() if copy is None and not file.generated)
         if not missing:

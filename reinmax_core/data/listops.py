@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Final, Literal, final
@@ -16,6 +17,7 @@ EXPRESSIONS: Final = 100_000
 """Number of expressions of the published data set, and of this one."""
 
 GZIP: Final = b"\x1f\x8b"
+ANEW: Final = "drawn anew from the published process, not the published file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,8 @@ class ListopsData:
     train: Expressions
     valid: Expressions
     test: Expressions
+    origin: str
+    """Where the training expressions come from, in words."""
 
 
 def _compressed(name: str, size: int, sha256: str, md5: str) -> DataFile:
@@ -45,14 +49,17 @@ def _compressed(name: str, size: int, sha256: str, md5: str) -> DataFile:
 class Listops(DataSet):
     """Values of 89,000 training, 1,000 validation and 10,000 test expressions such as `[MAX 2 9 [MIN 4 7 ] 0 ]`.
 
-    Validation and test expressions are the published ones. The published training file has no known
-    checksum; `train_d20s_regenerated.tsv` stands in for it, drawn from the published process, and results
-    have to say so. Where no folder has it, `load` draws it once more, to the same last byte.
+    Validation and test expressions are the published ones. No checksum of the published training file is
+    known: a `listops/train_d20s.tsv` or `.tsv.gz` in a data folder is read if its 90,000 lines are different
+    and fully bracketed expressions after their values and no test expressions; validation expressions,
+    which published results took from it, are left out. Where no folder has it, `train_d20s_regenerated.tsv` stands
+    in for it, drawn from the published process; where none has that either, `load` draws it once more, to
+    the same last byte. The notes of a result say which it was.
     """
 
     name: Literal["listops"] = "listops"
 
-    title: ClassVar[str] = "ListOps, training set regenerated"
+    title: ClassVar[str] = "ListOps"
     terms: ClassVar[str] = "MIT-style licence, (c) 2018 New York University"
     citation: ClassVar[Citation] = Citation(
         authors="Nikita Nangia, Samuel R. Bowman",
@@ -107,15 +114,32 @@ class Listops(DataSet):
         ),
     )
 
+    own_files: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        files[0].name: ("listops/train_d20s.tsv", "listops/train_d20s.tsv.gz")
+    }
+
     def load(self, source: DataSource) -> ListopsData:
         """The expressions of all three parts; see `DataSet.load`."""
         train, *published = self.files
         valid, test = (read(source.fetch(file)) for file in published)
+        if own := self.own(train, source):
+            return _with_own(Path(own.path), valid, test)
         try:
             path = source.fetch(train)
         except DataUnavailable:
             path = _generated(train, source, valid.texts + test.texts)
-        return ListopsData(read(path), valid, test)
+        return ListopsData(read(path), valid, test, origin=ANEW)
+
+
+def _with_own(path: Path, valid: Expressions, test: Expressions) -> ListopsData:
+    from reinmax_core.data.listops_training import LINES, training_expressions
+
+    train = training_expressions(path, valid, test)
+    origin = (
+        f"the published file {path.name}, as far as its form and all its labels tell, without the "
+        f"{LINES - len(train.texts):,} validation expressions in it"
+    )
+    return ListopsData(train, valid, test, origin)
 
 
 def _generated(file: DataFile, source: DataSource, held_out: tuple[str, ...]) -> Path:

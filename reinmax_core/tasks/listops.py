@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
 from reinmax_core.data.base import DataSet, DataSource
 from reinmax_core.data.expressions import MOST_WORDS, Reading, encoded, plain, vocabulary
+from reinmax_core.data.file import sha256_of
 from reinmax_core.data.listops import Expressions
 from reinmax_core.data.listops import Listops as ListopsDataSet
 from reinmax_core.estimators.base import Estimator
@@ -39,6 +41,8 @@ class Splits:
     train: Sequences
     valid: Sequences
     test: Sequences
+    origin: str
+    """Where the training expressions come from, in words."""
 
 
 class Listops(Task):
@@ -46,7 +50,8 @@ class Listops(Task):
 
     The model is not told the structure: at every step it draws which two neighbouring nodes to merge. An
     epoch has 77,477 training expressions, those of less than 100 words; so have the validation (857 of
-    1,000) and test sets (8,689 of 10,000). The training set is drawn anew from the published process.
+    1,000) and test sets (8,689 of 10,000). The training set is the published `listops/train_d20s.tsv` where a
+    data folder has it, and otherwise drawn anew from the published process; the notes of a result say which.
 
     Source: Liu, Dong, Liu, Yu and Gao, "Bridging Discrete and Backpropagation: Straight-Through and
     Beyond", 2023, arXiv 2304.08612, table 1; settings from the authors' scripts; data: Nangia and Bowman,
@@ -107,8 +112,9 @@ class Listops(Task):
     def data(self, device: device, source: DataSource) -> Splits:
         from reinmax_core.buckets import Sequences
 
-        parts = _parts(source, self.tokens)
-        return Splits(*(Sequences(part.tokens.to(device), part.lengths, part.labels.to(device)) for part in parts))
+        parts, origin = _parts(source, self.tokens, _own_training_file(source))
+        train, valid, test = (Sequences(part.tokens.to(device), part.lengths, part.labels.to(device)) for part in parts)
+        return Splits(train, valid, test, origin)
 
     def batches(self, data: Splits, seed: int) -> Batches:
         from reinmax_core.buckets import Bucketed
@@ -131,8 +137,8 @@ class Listops(Task):
         return metrics
 
     def notes(self, model: nn.Module, data: Splits) -> dict[str, str]:
-        """`training_set`: which expressions were trained on."""
-        return {"training_set": "drawn anew from the published process, not the published file"}
+        """`training_set`: whether the published file was trained on or expressions drawn anew."""
+        return {"training_set": data.origin}
 
 
 def _judged(model: nn.Module, sequences: Sequences, most_tokens: int) -> tuple[float, float]:
@@ -147,11 +153,21 @@ def _judged(model: nn.Module, sequences: Sequences, most_tokens: int) -> tuple[f
     return right / len(sequences), loss / len(sequences)
 
 
+def _own_training_file(source: DataSource) -> str | None:
+    """The SHA-256 of a user's training file, if a folder has one."""
+    data_set = ListopsDataSet()
+    own = data_set.own(data_set.files[0], source)
+    return sha256_of(Path(own.path)) if own else None
+
+
 @lru_cache(maxsize=2)
-def _parts(source: DataSource, reading: Reading) -> tuple[Sequences, ...]:
-    """Training, validation and test set on the CPU; nobody may write to them."""
+def _parts(source: DataSource, reading: Reading, own: str | None) -> tuple[tuple[Sequences, ...], str]:
+    """Training, validation and test set on the CPU, to which nobody may write, and where the first comes from.
+
+    `own` tells contents of a user's training file apart, which may come, change or go while a process lives.
+    """
     data = ListopsDataSet().load(source)
-    return tuple(_sequences(part, reading) for part in (data.train, data.valid, data.test))
+    return tuple(_sequences(part, reading) for part in (data.train, data.valid, data.test)), data.origin
 
 
 def _sequences(expressions: Expressions, reading: Reading) -> Sequences:

@@ -165,9 +165,10 @@ def test_a_resumed_run_ends_bit_for_bit_as_an_undisturbed_one() -> None:
 def test_metrics_are_those_of_each_expression_by_itself() -> None:
     task = Listops.model_validate(SMALL)
     everything = task.data(torch.device("cpu"), DataSource.from_environment())
-    parts = Splits(
-        *(part.at(torch.arange(0, len(part), 9)) for part in (everything.train, everything.valid, everything.test))
+    train, valid, test = (
+        part.at(torch.arange(0, len(part), 9)) for part in (everything.train, everything.valid, everything.test)
     )
+    parts = Splits(train, valid, test, everything.origin)
     torch.manual_seed(0)
     model = task.model()
     with torch.no_grad():
