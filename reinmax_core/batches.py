@@ -26,11 +26,11 @@ class Shuffled:
         if len(rows) < size:
             raise ValueError(f"a batch of {size} cannot be taken from {len(rows)} examples; choose a smaller batch")
         self._rows, self._size, self._seed = rows, size, seed
-        self._per_epoch = len(rows) // size
+        self.steps_per_epoch = len(rows) // size
         self._epoch, self._order = -1, torch.empty(0)
 
     def __getitem__(self, step: int) -> Tensor:
-        epoch, position = divmod(step, self._per_epoch)
+        epoch, position = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
             self._epoch, self._order = epoch, self._drawn(epoch)
         return self._rows.index_select(0, self._order[position * self._size : (position + 1) * self._size])
@@ -60,6 +60,11 @@ class Binarised:
         self._seed, self._once = seed, once
         self._generator = torch.Generator(levels.device)
         self._batches = Shuffled(binarised_once(levels, seed) if once else levels, size, seed)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole batches of the images."""
+        return self._batches.steps_per_epoch
 
     def __getitem__(self, step: int) -> Tensor:
         """Pixels of 0 and 1, [size, pixels], float32."""

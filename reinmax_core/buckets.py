@@ -64,10 +64,11 @@ class Bucketed:
                 f"a batch of {size} cannot be taken from {len(sequences)} examples; choose a smaller batch"
             )
         self._sequences, self._size, self._seed = sequences, size, seed
+        self.steps_per_epoch = len(sequences) // size
         self._epoch, self._order = -1, torch.empty(0)
 
     def __getitem__(self, step: int) -> Sequences:
-        epoch, position = divmod(step, len(self._sequences) // self._size)
+        epoch, position = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
             self._epoch, self._order = epoch, self._drawn(epoch)
         return self._sequences.at(self._order[position])

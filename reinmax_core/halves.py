@@ -76,5 +76,10 @@ class PairedBatches:
         self._first = Shuffled(numbers, size, seed)
         self._second = Shuffled(numbers, size, seed_for("validation", seed))
 
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole batches of a half."""
+        return self._first.steps_per_epoch
+
     def __getitem__(self, step: int) -> BatchPair:
         return BatchPair(self._halves.first.at(self._first[step]), self._halves.second.at(self._second[step]))

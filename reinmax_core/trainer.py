@@ -37,19 +37,24 @@ class Trainer:
         spec: the run.
         device: where to train, such as "cpu" or "cuda:0".
         source: where data sets are looked for; by default as the environment says.
+        data: what `spec.task.data` gave for this device before, where several trainers share it.
 
     Raises:
         DataUnavailable: a data set of the task is not to be had.
     """
 
-    def __init__(self, spec: RunSpec, *, device: str = "cpu", source: DataSource | None = None) -> None:
+    def __init__(
+        self, spec: RunSpec, *, device: str = "cpu", source: DataSource | None = None, data: Any = None
+    ) -> None:
         self.spec = spec
         self.device = torch.device(device)
         self.step = 0
         self.wall_time_s = 0.0
         self.final: dict[str, float] = {}
         self.best: Best | None = None
-        self.data = spec.task.data(self.device, source or DataSource.from_environment())
+        if data is None:
+            data = spec.task.data(self.device, source or DataSource.from_environment())
+        self.data = data
         self.batches = spec.task.batches(self.data, spec.seed)
         with seeded(seed_for("model", spec.seed)):
             self.model = spec.task.model().to(self.device)
@@ -93,17 +98,25 @@ class Trainer:
         if self.learning:
             self.learning.optimizer.zero_grad()
         losses["loss"].backward()  # type: ignore[no-untyped-call]
-        self._clip()
+        self.clip()
         self.optimizer.step()
         if self.learning:
             self.learning.optimizer.step()
+        return self.advanced(losses)
+
+    def advanced(self, losses: dict[str, Tensor]) -> Progress:
+        """Counts a step that had these losses and moved the parameters, and evaluates where that is due.
+
+        Raises:
+            Diverged: a figure is not finite.
+        """
         self.step += 1
         return Progress(self.step, self.spec.steps, self._logged(losses))
 
     def _mixed_precision(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.spec.precision == "bfloat16")
 
-    def _clip(self) -> None:
+    def clip(self) -> None:
         """Scales the gradient down to the norm that it may have."""
         if self.spec.optimizer.clip_norm is not None:
             parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
@@ -113,7 +126,7 @@ class Trainer:
         """What this step adds to the series of metrics: mostly nothing."""
         spec, last = self.spec, self.step == self.spec.steps
         self._since_log.add(losses)
-        if self.step > spec.steps - spec.task.steps_per_epoch:
+        if self.step > spec.steps - self.batches.steps_per_epoch:
             self._last_epoch.add(losses)
         metrics: dict[str, float] = {}
         if last or self.step % spec.log_every == 0:

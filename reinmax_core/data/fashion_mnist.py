@@ -25,7 +25,6 @@ class FashionMnist(ImageDataSet):
     name: Literal["fashion_mnist"] = "fashion_mnist"
 
     title: ClassVar[str] = "Fashion-MNIST"
-    training_images: ClassVar[int] = 60_000
     terms: ClassVar[str] = "MIT licence, (c) 2017 Zalando SE"
     citation: ClassVar[Citation] = Citation(
         authors="Han Xiao, Kashif Rasul, Roland Vollgraf",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from reinmax_core.data.base import DataSet, DataSource
 
@@ -32,9 +32,6 @@ class ImageData:
 
 class ImageDataSet(DataSet, ABC):
     """A data set of labelled images with a fixed division into training and test images."""
-
-    training_images: ClassVar[int]
-    """How many there are for training."""
 
     @abstractmethod
     def load(self, source: DataSource) -> ImageData:

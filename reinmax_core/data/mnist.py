@@ -25,7 +25,6 @@ class Mnist(ImageDataSet):
     name: Literal["mnist"] = "mnist"
 
     title: ClassVar[str] = "MNIST"
-    training_images: ClassVar[int] = 60_000
     terms: ClassVar[str] = "No licence is stated by the authors."
     citation: ClassVar[Citation] = Citation(
         authors="Yann LeCun, Corinna Cortes, Christopher J. C. Burges",

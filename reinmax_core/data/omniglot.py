@@ -39,7 +39,6 @@ class Omniglot(ImageDataSet):
     name: Literal["omniglot"] = "omniglot"
 
     title: ClassVar[str] = "Omniglot, 28 x 28"
-    training_images: ClassVar[int] = 24_345
     terms: ClassVar[str] = "MIT licence, (c) 2015 Brenden Lake; none is stated for the 28 x 28 version."
     citation: ClassVar[Citation] = Citation(
         authors="Brenden M. Lake, Ruslan Salakhutdinov, Joshua B. Tenenbaum",

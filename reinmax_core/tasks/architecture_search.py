@@ -94,10 +94,6 @@ class ArchitectureSearch(Bilevel):
     direction: ClassVar[Literal["min", "max"]] = "max"
 
     @property
-    def steps_per_epoch(self) -> int:
-        return max(1, self._half // self.batch)
-
-    @property
     def draws_shape(self) -> None:
         return None
 

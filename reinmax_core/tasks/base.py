@@ -40,6 +40,10 @@ class Recommendation(Value):
 class Batches(Protocol):
     """Training batches by step, so that a resumed run needs no more than the step's number."""
 
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps over which the published protocol averages what it calls the training loss: one pass over the data."""
+
     def __getitem__(self, step: int) -> Any: ...
 
 
@@ -62,11 +66,6 @@ class Task(Value, ABC):
 
     direction: ClassVar[Literal["min", "max"]] = "min"
     """Whether a smaller or a larger `objective` is better."""
-
-    @property
-    @abstractmethod
-    def steps_per_epoch(self) -> int:
-        """Steps over which the published protocol averages what it calls the training loss."""
 
     @property
     @abstractmethod

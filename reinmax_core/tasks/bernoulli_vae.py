@@ -98,10 +98,6 @@ class BernoulliVae(ImageAutoencoding):
     objective: ClassVar[str] = "test_loss"
 
     @property
-    def steps_per_epoch(self) -> int:
-        return max(1, self._trained_on(self.training_images) // self.batch)
-
-    @property
     def draws_shape(self) -> tuple[int, int]:
         return self.latents, 2
 

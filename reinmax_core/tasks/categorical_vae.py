@@ -116,10 +116,6 @@ class CategoricalVae(ImageAutoencoding):
     objective: ClassVar[str] = "test_loss"
 
     @property
-    def steps_per_epoch(self) -> int:
-        return max(1, self.training_images // self.batch)
-
-    @property
     def draws_shape(self) -> tuple[int, int]:
         return self.latents, self.categories
 
@@ -160,8 +156,8 @@ class CategoricalVae(ImageAutoencoding):
         logits = parts.logits(images)
         reconstruction = estimator.expectation(
             logits, lambda draws: parts.reconstruction(images, draws), generator=generator
-        ).mean()
-        divergence = parts.divergence(logits).mean()
+        ).mean(-1)
+        divergence = parts.divergence(logits).mean(-1)
         # The prior is uniform: H(q) = L log C - KL(q, prior).
         entropy = self.latents * math.log(self.categories) - divergence.detach()
         return {

@@ -97,10 +97,6 @@ class GradientQuality(ImageTask):
         )
 
     @property
-    def steps_per_epoch(self) -> int:
-        return self.vae.steps_per_epoch
-
-    @property
     def draws_shape(self) -> tuple[int, int]:
         return self.latents, self.categories
 

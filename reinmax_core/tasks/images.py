@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from reinmax_core.models.autoencoder import Autoencoder
 
 PUBLISHED_SHAPE: Final = (28, 28)
-USUAL_TRAINING_IMAGES: Final = 60_000
 EVALUATION_ROWS: Final = 1000
 BOUND_ROWS: Final = 5000
 COLUMNS, RECONSTRUCTED_ROWS, SAMPLED_ROWS = 16, 4, 8
@@ -114,12 +113,6 @@ class ImageTask(Task, ABC):
     def pixels(self) -> int:
         """Of an image."""
         return self.image_shape[0] * self.image_shape[1]
-
-    @final
-    @property
-    def training_images(self) -> int:
-        """How many the published data set has; as many as MNIST for a user's file, which is not read for this."""
-        return discover(ImageDataSet)[self.dataset].training_images if self.is_published else USUAL_TRAINING_IMAGES
 
     @final
     def datasets(self) -> tuple[Readable, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import Field
 
@@ -42,10 +42,6 @@ class Polynomial(Task):
     objective: ClassVar[str] = "expected_loss"
 
     @property
-    def steps_per_epoch(self) -> int:
-        return 200
-
-    @property
     def draws_shape(self) -> tuple[int, int]:
         return self.latents, 2
 
@@ -77,9 +73,10 @@ class Polynomial(Task):
         return _Always(data)
 
     def loss(self, model: nn.Module, batch: Tensor, estimator: Estimator, generator: Generator) -> dict[str, Tensor]:
-        logits = model.get_parameter("theta").expand(self.batch // estimator.evaluations, self.latents, 2)
+        theta = model.get_parameter("theta").unsqueeze(-3)
+        logits = theta.expand(*theta.shape[:-3], self.batch // estimator.evaluations, self.latents, 2)
         cost = Separable(lambda draws: self.power(draws[..., 0] - batch))
-        return {"loss": estimator.expectation(logits, cost, generator=generator).mean()}
+        return {"loss": estimator.expectation(logits, cost, generator=generator).mean(-1)}
 
     def evaluate(self, model: nn.Module, data: Tensor, estimator: Estimator, generator: Generator) -> dict[str, float]:
         """The expected loss, in closed form, and its distance to the optimum."""
@@ -108,6 +105,8 @@ class Polynomial(Task):
 
 class _Always:
     """The same batch at every step."""
+
+    steps_per_epoch: Final = 200
 
     def __init__(self, batch: Tensor) -> None:
         self._batch = batch

@@ -166,14 +166,6 @@ def test_the_larger_setting_has_the_scripts_settings() -> None:
     assert (spec.optimizer.name, spec.optimizer.lr, spec.estimator.tau) == ("radam", 5e-4, 1.1)
 
 
-def test_an_epoch_is_as_long_as_the_data_set() -> None:
-    assert [CategoricalVae(dataset=name).steps_per_epoch for name in ("mnist", "omniglot", "own/x.npz")] == [
-        600,
-        243,
-        600,
-    ]
-
-
 @pytest.mark.parametrize("task", TASKS)
 def test_pictures_show_the_test_images_and_what_the_model_makes_of_them(task: str) -> None:
     trainer = finished(task)

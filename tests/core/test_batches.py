@@ -10,6 +10,7 @@ ROWS = torch.arange(10).unsqueeze(-1)
 
 def test_every_row_is_read_once_an_epoch_in_another_order_each_time() -> None:
     batches = Shuffled(ROWS, size=5, seed=0)
+    assert batches.steps_per_epoch == 2
     epochs = [torch.cat([batches[step], batches[step + 1]]).flatten().tolist() for step in (0, 2, 4)]
     assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) == 3

@@ -203,7 +203,7 @@ def test_data_sets_are_divided_as_published(dataset: str, sizes: tuple[int, int,
     task = BernoulliVae.model_validate({"dataset": dataset})
     data = task.data(CPU, SOURCE)
     assert (len(data.train), len(data.validation), len(data.test)) == sizes
-    assert task.steps_per_epoch == sizes[0] // 100
+    assert task.batches(data, seed=0).steps_per_epoch == sizes[0] // 100
     assert data.train.shape[1:] == (784,)
     assert data.train.dtype == torch.uint8
 

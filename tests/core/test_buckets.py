@@ -28,6 +28,7 @@ def test_parts_hold_all_sequences_and_no_more_tokens_than_asked() -> None:
 
 def test_every_sequence_is_read_once_an_epoch_in_another_order_each_time() -> None:
     batches = Bucketed(ALL, size=6, seed=0)
+    assert batches.steps_per_epoch == 10
     epochs = [torch.cat([batches[step].lengths for step in range(10 * epoch, 10 * epoch + 10)]) for epoch in range(2)]
     assert all(sorted(epoch.tolist()) == list(range(1, 61)) for epoch in epochs)
     assert not torch.equal(*epochs)

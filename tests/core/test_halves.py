@@ -23,6 +23,7 @@ def test_halves_have_no_image_in_common_and_keep_their_labels() -> None:
 
 def test_each_half_is_read_once_an_epoch_in_an_order_of_its_own() -> None:
     batches = PairedBatches(halves(), 5, seed=3)
+    assert batches.steps_per_epoch == 2
     pairs = [batches[step] for step in range(2)]
     first = torch.cat([pair.first.labels for pair in pairs])
     second = torch.cat([pair.second.labels for pair in pairs])

@@ -211,3 +211,16 @@ def test_a_batch_larger_than_the_file_is_refused(source: DataSource) -> None:
     own = {"name": "categorical_vae", "dataset": "own/letters.npz", "image_shape": SHAPE}
     with pytest.raises(ValueError, match="a batch of 100 cannot be taken from 27 examples"):
         Trainer(RunSpec.model_validate({"task": own, "estimator": "reinmax"}), source=source)
+
+
+@pytest.mark.parametrize(("task", "trained_on"), [("categorical_vae", 180), ("bernoulli_vae", 162)])
+def test_means_over_the_last_epoch_are_of_as_many_steps_as_the_file_has_batches(
+    source: DataSource, task: str, trained_on: int
+) -> None:
+    saved(source, train_images=levels(180), test_images=levels(20, seed=1))
+    own = {"name": task, "dataset": "own/letters.npz", "image_shape": SHAPE, "batch": 30} | TASKS[task]
+    run = {"task": own, "estimator": "reinmax", "steps": 14, "log_every": 1, "evaluate_every": 14}
+    trainer = Trainer(RunSpec.model_validate(run), source=source)
+    losses = [progress.metrics["loss"] for progress in trainer]
+    last_epoch = losses[-(trained_on // 30) :]
+    assert trainer.final["train_loss"] == pytest.approx(sum(last_epoch) / len(last_epoch), rel=1e-6)

@@ -158,11 +158,12 @@ def test_vae_reads_real_images_in_an_order_of_its_seed() -> None:
     assert data.train.shape == (60_000, 784)
     assert data.test.shape == (10_000, 784)
     batches = task.batches(data, seed=1)
+    assert batches.steps_per_epoch == 600
     first = batches[0]
     assert not torch.equal(first, batches[1])
     assert torch.equal(batches[0], first)
     assert not torch.equal(first, task.batches(data, seed=2)[0])
-    epoch = torch.cat([batches[step] for step in range(task.steps_per_epoch)])
+    epoch = torch.cat([batches[step] for step in range(batches.steps_per_epoch)])
     assert torch.equal(epoch.long().sum(0), data.train.long().sum(0)), "an epoch reads every image once"
 
 
