@@ -72,7 +72,7 @@ class RunSpec(Value):
     Written short, `{"task": "categorical_vae", "estimator": "reinmax", "tau": 1.3}`, or in full. Whatever
     is left out is filled in: temperature, optimiser and learning rate from the published table of the
     task where it has a row for the estimator, the number of steps from the published protocol.
-    Two equal specs give the same result, to the last bit, on the same kind of machine.
+    Two equal specs give the same result, to the last bit, on the same kind of machine and from the same data files.
     """
 
     task: Annotated[one_of(Task), Field(description="What is trained: model, data, loss and metrics.")]  # type: ignore[valid-type]

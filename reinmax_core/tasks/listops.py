@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from reinmax_core.models.gumbel_tree_lstm import GumbelTreeLstm
 
 TRAINING_EXPRESSIONS = 77_477
-"""Training expressions that are short enough."""
+"""Short enough ones of the training set drawn anew; of the published file, about as many."""
 
 LABELS = 11
 """The digits, after a symbol for unknown labels, which the published classifier has and nothing asks for."""
