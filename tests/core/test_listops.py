@@ -85,17 +85,30 @@ def test_numbers_of_tokens_spell_the_expression(reading: Any) -> None:
     assert encoded(["?"], reading)[0].tolist() == [[0]], "unknown"
 
 
-@pytest.mark.slow
-def test_the_training_set_is_drawn_again_to_the_last_byte(tmp_path: Path, data: ListopsData) -> None:
+@pytest.fixture
+def poor(tmp_path: Path) -> DataSource:
+    """A source without a training file."""
     mirror, source = tmp_path / "mirror", DataSource.from_environment()
     for file in ListopsDataSet.files[1:]:
         found, path = source.found(file)
         (mirror / found.name).parent.mkdir(parents=True, exist_ok=True)
         (mirror / found.name).write_bytes(path.read_bytes())
-    poor = DataSource(directory=tmp_path / "own", mirrors=(str(mirror),))
+    return DataSource(directory=tmp_path / "own", mirrors=(str(mirror),))
+
+
+def test_the_digest_of_the_training_file_is_known_before_it_is_drawn(tmp_path: Path, poor: DataSource) -> None:
+    digests = ListopsDataSet().digests(poor)
+    assert digests["listops/train_d20s_regenerated.tsv"] == ListopsDataSet.files[0].sha256
+    assert len(digests) == 3
+    assert not list((tmp_path / "own").rglob("*.tsv")), "nothing is drawn to tell a digest"
+
+
+@pytest.mark.slow
+def test_the_training_set_is_drawn_again_to_the_last_byte(tmp_path: Path, poor: DataSource, data: ListopsData) -> None:
+    before = ListopsDataSet().digests(poor)
     assert ListopsDataSet().load(poor) == data
     assert ListopsDataSet().availability(poor).available
-    assert "listops/train_d20s_regenerated.tsv" in ListopsDataSet().digests(poor)
+    assert ListopsDataSet().digests(poor) == before
     assert [path.name for path in (tmp_path / "own" / "listops").glob("train*")] == ["train_d20s_regenerated.tsv"]
 
 
