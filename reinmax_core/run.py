@@ -70,8 +70,8 @@ class RunSpec(Value):
     """A training run: task, estimator, optimiser, budget and seed.
 
     Written short, `{"task": "categorical_vae", "estimator": "reinmax", "tau": 1.3}`, or in full. Whatever
-    is left out is filled in: temperature, optimiser and learning rate from the published table of the
-    task where it has a row for the estimator, the number of steps from the published protocol.
+    is left out is filled in: the estimator's settings, optimiser and learning rate from the published table of
+    the task where it has a row for the estimator, the number of steps from the published protocol.
     Two equal specs give the same result, to the last bit, on the same kind of machine and from the same data files.
     """
 
@@ -169,11 +169,15 @@ def _with_recommendations(settings: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(estimator, Mapping) or not _is_known(estimator):
         return settings
     published = task.recommended(estimator["name"])
-    if published.tau is not None and _has_tau(estimator["name"]):
-        estimator = {"tau": published.tau} | dict(estimator)
+    estimator = _published_settings(estimator["name"], published) | dict(estimator)
     interval = published.model_dump(include={"evaluate_every"}, exclude_none=True)
     optimizer = _published_optimizer(settings.get("optimizer"), published)
     return interval | settings | {"estimator": estimator, "optimizer": optimizer}
+
+
+def _published_settings(estimator: str, published: Recommendation) -> dict[str, object]:
+    tau = published.model_dump(include={"tau"}, exclude_none=True) if _has_tau(estimator) else {}
+    return tau | published.estimator
 
 
 def _published_optimizer(optimizer: object, published: Recommendation) -> object:

@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, final
 
+from pydantic import Field
+
 from reinmax_core.estimators.base import Estimator, Pathwise
 from reinmax_core.schedules import Plateau
 from reinmax_core.value import Value
@@ -21,6 +23,8 @@ class Recommendation(Value):
 
     tau: float | None = None
     """The estimator's temperature."""
+    estimator: dict[str, int | float] = Field(default_factory=dict)
+    """Its other settings, by name."""
     optimizer: str | None = None
     """Name of the optimiser."""
     lr: float | None = None
