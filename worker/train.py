@@ -31,9 +31,8 @@ if __name__ == "__main__":
 from worker.assignment import BEGUN, Assignment, Failed, FencedOff, Outcome, Stopped
 from worker.attempt import Fenced
 from worker.jobs import Cause, Failure
+from worker.memory import ran_out
 from worker.training import Training, get_ready
-
-OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory")
 
 
 class StopRequested(BaseException):
@@ -97,8 +96,7 @@ def _cause(error: Exception) -> Cause:
 
     if isinstance(error, Diverged):
         return Cause.DIVERGED
-    ran_out = isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in OUT_OF_MEMORY)
-    return Cause.OOM if ran_out or isinstance(error, MemoryError) else Cause.ERROR
+    return Cause.OOM if ran_out(error) else Cause.ERROR
 
 
 def _die_with_the_worker() -> None:

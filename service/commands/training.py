@@ -6,7 +6,8 @@ import json
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
@@ -20,6 +21,7 @@ from reinmax_core.data.file import DataCorrupt
 from reinmax_core.run import Progress, RunSpec
 from service.interruption import end_requested
 from worker.hardware import SPINS
+from worker.memory import ran_out
 from worker.settings import Settings
 
 if TYPE_CHECKING:
@@ -48,21 +50,19 @@ def train(spec: RunSpec, directory: Path, *, device: str, resume: bool, view: Tr
         view: is shown every step.
 
     Raises:
-        TrainingFailed: the data, the device or the state to continue from is not to be had, or a loss is not finite.
+        TrainingFailed: the data, the device or the state to continue from is not to be had, a loss is not finite, or
+            memory ran out.
         TrainingInterrupted: Ctrl-C or SIGTERM came before the end; the state is saved.
     """
     os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # before torch is loaded
-    from reinmax_core.checkpoint import CheckpointCorrupt, CheckpointVersion, restore_from, save_to, write_atomically
+    from reinmax_core.checkpoint import restore_from, save_to, write_atomically
     from reinmax_core.pictures import png
-    from reinmax_core.trainer import Diverged
 
-    try:
+    with _failures_in_words():
         trainer = _trainer(spec, device)
         if resume:
             restore_from(directory, trainer)
         _advance(trainer, view)
-    except (DataUnavailable, DataCorrupt, CheckpointCorrupt, CheckpointVersion, Diverged, OSError, ValueError) as error:
-        raise TrainingFailed(str(error)) from error
     save_to(directory, trainer)
     if trainer.step < spec.steps:
         raise TrainingInterrupted(
@@ -161,16 +161,33 @@ class LineView(TrainingView):
         began_at, first_step = self._began = self._began or (now, progress.step)
         if now - self._last_line >= LINE_INTERVAL_S:
             self._last_line = now
-            rate = (progress.step - first_step) / (now - began_at)
-            left_s = (progress.steps - progress.step) / rate
-            where = f"step {progress.step} of {progress.steps}, {rate:.0f} steps/s, {left_s:.0f} s left"
-            self._console.print(f"{where}  {_in_words(self._metrics)}")
+            speed = _speed(progress.step - first_step, now - began_at, progress.steps - progress.step)
+            self._console.print(f"step {progress.step} of {progress.steps}{speed}  {_in_words(self._metrics)}")
 
     def end(self, trainer: Trainer, directory: Path) -> None:
         self._console.print(_conclusion(trainer, directory), soft_wrap=True)
 
     def __exit__(self, *error: object) -> None:
         pass
+
+
+@contextmanager
+def _failures_in_words() -> Iterator[None]:
+    """Ends a run with a sentence where the user can put right what is amiss."""
+    from reinmax_core.checkpoint import CheckpointCorrupt, CheckpointVersion
+    from reinmax_core.trainer import Diverged
+
+    try:
+        yield
+    except (DataUnavailable, DataCorrupt, CheckpointCorrupt, CheckpointVersion, Diverged, OSError, ValueError) as error:
+        raise TrainingFailed(str(error)) from error
+    except (RuntimeError, MemoryError) as error:
+        if not ran_out(error):
+            raise
+        raise TrainingFailed(
+            f"memory ran out, so the run needs more than is free here: {str(error) or repr(error)}; "
+            f"choose a smaller batch or model, or a device with more memory"
+        ) from error
 
 
 def _trainer(spec: RunSpec, device: str) -> Trainer:
@@ -195,6 +212,13 @@ def _advance(trainer: Trainer, view: TrainingView) -> None:
             view.show(progress)
             if interrupted.is_set():
                 return
+
+
+def _speed(done: int, elapsed_s: float, left: int) -> str:
+    """Rate and time left in words; nothing at the first step, from which on time is measured."""
+    if not done or not elapsed_s:
+        return ""
+    return f", {done / elapsed_s:.0f} steps/s, {left * elapsed_s / done:.0f} s left"
 
 
 def _in_words(metrics: Mapping[str, float]) -> str:
