@@ -48,12 +48,11 @@ class GradientQuality(ImageTask):
     estimator learn beside the model.
 
     The study of temperatures: at every snapshot the estimator is examined again with each of `temperatures`
-    for its tau and all its other settings, which gives `relative_bias_tau_0.5` and so on, hence curves over
-    tau of one training: of `relative_bias`, `relative_bias_corrected` (which tells bias from noise where tau is
-    small and the spread large), `relative_std` and `cosine`, and of the same by image. All see the random
-    numbers of the examination at the estimator's own tau, of which the curves take nothing away. Each
-    temperature takes as long as that examination. An estimator that learns its temperature is refused. How
-    the loss that training ends with depends on tau is for runs of `categorical_vae`.
+    for its tau, all else equal, so that one training gives curves over tau: `relative_bias_tau_0.5` and so on,
+    for `relative_bias`, `relative_bias_corrected` (without what noise adds, which is most where tau is small),
+    `relative_std`, `cosine` and the same by image. All are given the random numbers that the examination at
+    the estimator's own tau has, whose figures stay what they are, and each takes as long. An estimator that
+    learns its temperature is refused. How the final loss depends on tau is for runs of `categorical_vae`.
 
     Source: the studies of bias and variance and of the temperature in Liu, Dong, Liu, Yu and Gao, "Bridging
     Discrete and Backpropagation: Straight-Through and Beyond", 2023, arXiv 2304.08612; settings from the code of
