@@ -16,6 +16,9 @@ from redis.retry import Retry
 from worker.embedded_server import check_server
 
 SCRIPTS = Path(__file__).parent / "scripts"
+PATIENCE_S = 5.0
+"""A server that has not answered for so long does not serve."""
+CONNECTING_S = 2.0
 TROUBLE = (
     "OOM",
     "MISCONF",
@@ -49,15 +52,15 @@ class Keyspace:
         self._scripts: dict[str, Script] = {}
 
     @classmethod
-    def connect(cls, url: str, prefix: str) -> Self:
-        """A keyspace on the server at `url`, connected on first use; a command waits 5 s at most."""
+    def connect(cls, url: str, prefix: str, patience_s: float = PATIENCE_S) -> Self:
+        """A keyspace on the server at `url`, connected on first use; a command waits `patience_s` at most."""
         # No repetition: a script whose answer was lost may have done its work, and only the caller knows what then.
         client = redis.Redis.from_url(
             url,
             decode_responses=True,
             retry=Retry(NoBackoff(), 0),
-            socket_connect_timeout=2,
-            socket_timeout=5,
+            socket_connect_timeout=min(CONNECTING_S, patience_s),
+            socket_timeout=patience_s,
             socket_keepalive=True,
         )
         return cls(client, prefix)

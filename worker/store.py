@@ -22,7 +22,7 @@ from worker.jobs import (
     Submission,
     WorkerRecord,
 )
-from worker.keyspace import Keyspace, StoreUnavailable
+from worker.keyspace import PATIENCE_S, Keyspace, StoreUnavailable
 from worker.listing import BadCursor, Filters, Page, count_by_state, page_of_ids
 from worker.refusal import ArtifactNotFound, IdempotencyMismatch, JobNotFound, NotAllowed
 from worker.series import Series
@@ -70,9 +70,9 @@ class JobStore:
         self.keyspace = Keyspace(client, prefix)
 
     @classmethod
-    def connect(cls, url: str, prefix: str = PREFIX) -> Self:
-        """The store on the server at `url`, such as redis://:password@host:6379/0."""
-        return cls(Keyspace.connect(url, prefix).client, prefix)
+    def connect(cls, url: str, prefix: str = PREFIX, *, patience_s: float = PATIENCE_S) -> Self:
+        """The store on the server at `url`, such as redis://:password@host/0, which has `patience_s` to answer."""
+        return cls(Keyspace.connect(url, prefix, patience_s).client, prefix)
 
     def submit(
         self,
