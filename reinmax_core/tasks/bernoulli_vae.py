@@ -27,8 +27,11 @@ TRAIN = {"mnist": 50_000, "fashion_mnist": 50_000, "omniglot": 23_000}
 OWN_VALIDATION = 10
 """One in so many training images of a user's file is for validation."""
 
-BASELINE = Recommendation(optimizer="adam", lr=1e-3)
-BASELINE_FASHION = Recommendation(optimizer="adam", lr=3e-4)
+AT_ONCE = {"arms": 3, "double_cv": 2, "rloo": 2, "rodeo": 2}
+"""Estimators that take any number of draws at once, from 2 on, with how many they take by default."""
+LEARNING_AS_THE_ENCODER = ("rebar", "relax")
+"""Estimators whose control variates were published with the encoder's learning rate."""
+
 REINMAX = Recommendation(optimizer="radam", lr=3e-4, tau=1.1)
 REINMAX_OMNIGLOT_3 = Recommendation(optimizer="radam", lr=5e-4, tau=1.2)
 
@@ -70,8 +73,8 @@ class BernoulliVae(ImageAutoencoding):
         default=None,
         ge=1,
         le=10000,
-        description="K, cost evaluations an image and step, shared out among as many repeats of an estimator as fit; "
-        "by default the fewest from 2 on that the estimator can take.",
+        description="K, cost evaluations an image and step: the draws that the estimator takes at once if it takes any "
+        "number, or shared out among as many repeats of it as fit; by default the fewest published, 2 or else 3.",
     )
     binarisation: Literal["dynamic", "static"] = Field(
         default="dynamic",
@@ -102,9 +105,15 @@ class BernoulliVae(ImageAutoencoding):
         return self.latents, 2
 
     def recommended(self, estimator: str) -> Recommendation:
-        if estimator != "reinmax":
-            return BASELINE_FASHION if self.dataset == "fashion_mnist" else BASELINE
-        return REINMAX_OMNIGLOT_3 if (self.dataset, self.samples) == ("omniglot", 3) else REINMAX
+        if estimator == "reinmax":
+            return REINMAX_OMNIGLOT_3 if (self.dataset, self.samples) == ("omniglot", 3) else REINMAX
+        lr = 3e-4 if self.dataset == "fashion_mnist" else 1e-3
+        settings: dict[str, int | float] = {}
+        if estimator in LEARNING_AS_THE_ENCODER:
+            settings["parts_lr"] = lr
+        if estimator in AT_ONCE:
+            settings["samples"] = max(LEAST_SAMPLES, self.samples or AT_ONCE[estimator])
+        return Recommendation(optimizer="adam", lr=lr, estimator=settings)
 
     def refusal(self, estimator: Estimator) -> str | None:
         limit = getattr(estimator, "max_states", None)

@@ -270,8 +270,9 @@ def test_samples_that_an_estimator_cannot_share_out_are_refused_with_those_that_
     assert BernoulliVae(samples=12).repeats(Rloo()) == 3
     with pytest.raises(ValueError, match=r"samples is 2 .* but 'relax' takes 3 .* choose samples 3, 6 or another"):
         RunSpec.model_validate({"task": {"name": "bernoulli_vae", "samples": 2}, "estimator": "relax"})
+    four = {"name": "rloo", "samples": 4}
     with pytest.raises(ValueError, match=r"'rloo' takes 4 .* samples 4, 8 .* give the estimator samples that divide"):
-        RunSpec.model_validate({"task": {"name": "bernoulli_vae", "samples": 3}, "estimator": "rloo"})
+        RunSpec.model_validate({"task": {"name": "bernoulli_vae", "samples": 3}, "estimator": four})
     with pytest.raises(ValueError, match=r"'exact' would enumerate 2\^200 states"):
         RunSpec.model_validate({"task": "bernoulli_vae", "estimator": "exact"})
 

@@ -5,8 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
+from pydantic import ValidationError
+from torch import Tensor
 
 from reinmax_core import RunSpec
+from reinmax_core.estimators.base import Estimator, Pathwise
+from reinmax_core.models.bernoulli_autoencoder import BernoulliAutoencoder
+from reinmax_core.value import discover
 
 
 def spec(task: dict[str, Any], estimator: str | dict[str, Any], **settings: Any) -> RunSpec:
@@ -47,3 +53,70 @@ def test_what_is_given_of_an_estimator_is_kept_and_the_rest_filled_in() -> None:
 def test_the_larger_setting_is_filled_in_whichever_way_it_is_read(size: tuple[int, int]) -> None:
     filled = spec(categorical(*size, batch=200, activation="leaky_relu"), "reinmax")
     assert (filled.optimizer.name, filled.optimizer.lr, filled.estimator.tau) == ("radam", 5e-4, 1.1)
+
+
+def bernoulli(**settings: Any) -> dict[str, Any]:
+    return {"name": "bernoulli_vae"} | settings
+
+
+@pytest.mark.parametrize("estimator", ["relax", "rebar"])
+@pytest.mark.parametrize(("dataset", "lr"), [("mnist", 1e-3), ("fashion_mnist", 3e-4), ("omniglot", 1e-3)])
+def test_a_published_control_variate_learns_as_fast_as_the_encoder(estimator: str, dataset: str, lr: float) -> None:
+    filled = spec(bernoulli(dataset=dataset), estimator)
+    assert (filled.optimizer.lr, filled.estimator.parts_lr) == (lr, lr)
+    assert spec(bernoulli(dataset=dataset), {"name": estimator, "parts_lr": 0.1}).estimator.parts_lr == 0.1
+
+
+@pytest.mark.parametrize("estimator", ["double_cv", "rodeo"])
+def test_the_other_control_variates_learn_at_a_rate_of_their_own(estimator: str) -> None:
+    assert spec(bernoulli(dataset="fashion_mnist"), estimator).estimator.parts_lr == 1e-3
+
+
+def evaluated(run: RunSpec) -> int:
+    """Cost evaluations of an image in a step of the run, as counted."""
+    counts = []
+
+    class Counted(BernoulliAutoencoder):
+        def reconstruction(self, images: Tensor, draws: Tensor) -> Tensor:
+            counts.append(draws.shape[:-2].numel())
+            return super().reconstruction(images, draws)
+
+    model = Counted(784, 4, run.task.latents)
+    run.task.loss(model, torch.zeros(1, 784), run.estimator, torch.Generator().manual_seed(0))
+    return sum(counts)
+
+
+PATHWISE = tuple(discover(Pathwise))
+TABLE_6 = [
+    *((estimator, samples) for estimator in ("double_cv", "rodeo", "rloo", *PATHWISE) for samples in (2, 3)),
+    ("disarm", 2),
+    ("arms", 3),
+    ("relax", 3),
+]
+
+
+@pytest.mark.parametrize(("estimator", "samples"), TABLE_6)
+def test_every_row_of_table_6_is_had_by_the_tasks_samples_alone(estimator: str, samples: int) -> None:
+    run = spec(bernoulli(samples=samples, latents=3), estimator)
+    assert evaluated(run) == samples
+    if estimator in PATHWISE:
+        assert run.task.repeats(run.estimator) == samples
+        assert getattr(run.estimator, "samples", 100) == 100, "relaxed draws are no cost evaluations"
+    else:
+        assert run.task.repeats(run.estimator) == 1, "all draws serve one another as baselines"
+
+
+@pytest.mark.parametrize("estimator", sorted(discover(Estimator).keys() - {"exact"}))
+def test_by_default_the_samples_are_a_row_of_table_6(estimator: str) -> None:
+    run = spec(bernoulli(latents=3), estimator)
+    assert evaluated(run) == (3 if estimator in ("arms", "rebar", "relax") else 2)
+
+
+def test_more_samples_are_taken_at_once_or_as_the_estimator_says() -> None:
+    assert spec(bernoulli(samples=12), "rloo").estimator.samples == 12
+    by_fours = spec(bernoulli(samples=12), {"name": "rloo", "samples": 4})
+    assert (by_fours.estimator.samples, by_fours.task.repeats(by_fours.estimator)) == (4, 3)
+    with pytest.raises(ValidationError, match=r"samples is 1 .* but 'rloo' takes 2 at a time; choose samples 2, 4"):
+        spec(bernoulli(samples=1), "rloo")
+    with pytest.raises(ValidationError, match=r"samples is 3 .* but 'disarm' takes 2 at a time; choose samples 2, 4"):
+        spec(bernoulli(samples=3), "disarm")
