@@ -13,6 +13,7 @@ from reinmax_core.estimators.base import Estimator
 from reinmax_core.tasks import images
 from reinmax_core.tasks.base import Batches, Recommendation
 from reinmax_core.tasks.images import BoundImages, BoundSamples, ImageAutoencoding, of_test_images
+from reinmax_core.tasks.size import too_large
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, device, nn
@@ -129,7 +130,20 @@ class BernoulliVae(ImageAutoencoding):
                 f"samples is {self.samples} cost evaluations an image, but {estimator.name!r} takes {taken} at a "
                 f"time; choose samples {taken}, {2 * taken} or another multiple of {taken}, or leave them out{own}"
             )
-        return None
+        return self._refusal_of_sizes(self.repeats(estimator) * taken)
+
+    def _refusal_of_sizes(self, samples: int) -> str | None:
+        """Why nothing can hold layers of this size, or so many draws of as many images; None if something can."""
+        rows, hidden = {"batch": self.batch, "samples": samples}, {"hidden": self.hidden}
+        pixels, code = {"pixels of image_shape": self.pixels}, {"latents": self.latents}
+        return (
+            too_large("a layer between hidden units", hidden, each=self.hidden)
+            or too_large("the layer that images enter", pixels | hidden)
+            or too_large("the layer that draws enter", code | hidden)
+            or too_large("the draws of a step", rows | code, each=2)
+            or too_large("the hidden units of a step", rows | hidden)
+            or too_large("the images that a step decodes", rows | pixels)
+        )
 
     def repeats(self, estimator: Estimator) -> int:
         """How many independent estimates of an image's gradient are averaged in a step."""

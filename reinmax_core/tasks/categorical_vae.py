@@ -10,7 +10,15 @@ from pydantic import Field
 from reinmax_core.data.base import DataSource
 from reinmax_core.estimators.base import Estimator
 from reinmax_core.tasks.base import Batches, Recommendation
-from reinmax_core.tasks.images import BoundImages, BoundSamples, ImageAutoencoding, Images, of_test_images
+from reinmax_core.tasks.images import (
+    EVALUATION_ROWS,
+    BoundImages,
+    BoundSamples,
+    ImageAutoencoding,
+    Images,
+    of_test_images,
+)
+from reinmax_core.tasks.size import too_large
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, device, nn
@@ -136,7 +144,13 @@ class CategoricalVae(ImageAutoencoding):
                 f"{estimator.name!r} would enumerate {self.categories}^{self.latents} states for every image, "
                 f"more than its max_states of {limit}; choose fewer categories or latents, or another estimator"
             )
-        return None
+        rows = {"batch": self.batch, f"draws of {estimator.name!r}": estimator.evaluations}
+        code = {"latents": self.latents, "categories": self.categories}
+        return (
+            too_large("the draws of an evaluation", code, each=EVALUATION_ROWS)
+            or too_large("the draws of a step", rows | code)
+            or too_large("the images that a step decodes", rows | {"pixels of image_shape": self.pixels})
+        )
 
     def model(self) -> nn.Module:
         """A `CategoricalAutoencoder`."""

@@ -14,6 +14,7 @@ from reinmax_core.estimators.from_costs import Learned
 from reinmax_core.tasks.base import Batches, Recommendation
 from reinmax_core.tasks.categorical_vae import CategoricalVae
 from reinmax_core.tasks.images import Images, ImageTask
+from reinmax_core.tasks.size import too_large
 from reinmax_core.value import one_of
 
 if TYPE_CHECKING:
@@ -108,7 +109,11 @@ class GradientQuality(ImageTask):
                 f"the exact gradient is a sum over all states of the latents, here {self.categories}^{self.latents}, "
                 f"and at most {MAX_STATES} are summed; choose fewer categories or latents"
             )
-        return self._refusal_of_temperatures(estimator) if self.temperatures else None
+        if self.temperatures and (objection := self._refusal_of_temperatures(estimator)):
+            return objection
+        # of the exact gradient, in double precision
+        states = {"categories^latents": self.categories**self.latents, "pixels of image_shape": self.pixels}
+        return self.vae.refusal(self.trained_with) or too_large("the images of all states", states, each=2)
 
     def _refusal_of_temperatures(self, estimator: Estimator) -> str | None:
         if not hasattr(estimator, "tau"):

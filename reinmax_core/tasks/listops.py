@@ -17,6 +17,7 @@ from reinmax_core.data.listops import Listops as ListopsDataSet
 from reinmax_core.estimators.base import Estimator
 from reinmax_core.schedules import Plateau
 from reinmax_core.tasks.base import Batches, Recommendation, Task
+from reinmax_core.tasks.size import too_large
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, device, nn
@@ -29,6 +30,11 @@ TRAINING_EXPRESSIONS = 77_477
 
 LABELS = 11
 """The digits, after a symbol for unknown labels, which the published classifier has and nothing asks for."""
+
+LEAVES: dict[Reading, int] = {"characters": 234, "words": MOST_WORDS - 1}
+"""Of the longest training expression."""
+GATES, MERGES_A_LEAF = 5, 3
+"""Of a merge that is weighed; and how many are weighed a leaf: one at first, and two a merge that is made."""
 
 EVALUATION_ENTRIES = 2**21
 """Entries of hidden states of the leaves whose trees are built at a time in an evaluation, about."""
@@ -100,7 +106,8 @@ class Listops(Task):
         )
 
     def refusal(self, estimator: Estimator) -> str | None:
-        return None
+        trees = {"batch": self.batch, "hidden": self.hidden}
+        return too_large("the gates of a batch's merges", trees, each=GATES * MERGES_A_LEAF * LEAVES[self.tokens])
 
     def model(self) -> GumbelTreeLstm:
         from reinmax_core.models.gumbel_tree_lstm import GumbelTreeLstm

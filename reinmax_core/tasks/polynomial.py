@@ -8,6 +8,7 @@ from pydantic import Field
 
 from reinmax_core.estimators.base import Estimator, Separable
 from reinmax_core.tasks.base import Batches, Recommendation, Task
+from reinmax_core.tasks.size import too_large
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, device, nn
@@ -57,7 +58,7 @@ class Polynomial(Task):
                 f"batch is {self.batch} cost evaluations a step, but {estimator.name!r} takes "
                 f"{estimator.evaluations} at a time; choose a batch of at least {estimator.evaluations}"
             )
-        return None
+        return too_large("the logits of a step", {"batch": self.batch, "latents": self.latents}, each=2)
 
     def model(self) -> nn.Module:
         """The logits `theta` [latents, 2], uniform in (-0.01, 0.01); class 0 stands for D = 1."""
