@@ -64,7 +64,7 @@ class TaskEntry(_Entry):
     direction: Literal["min", "max"]
     """Whether a smaller or a larger objective is better."""
     default_steps: int
-    """Length of the published run in optimiser steps."""
+    """Length of the published run in optimiser steps, with the task's settings as they are by default."""
     datasets: tuple[str, ...]
     """The data sets that it reads as its defaults are."""
     recommended: dict[str, Recommendation]

@@ -89,9 +89,12 @@ class ArchitectureSearch(Bilevel):
     )
 
     needs_pathwise: ClassVar[bool] = True
-    default_steps: ClassVar[int] = 78_000
     objective: ClassVar[str] = "cifar10_valid"
     direction: ClassVar[Literal["min", "max"]] = "max"
+
+    @property
+    def default_steps(self) -> int:
+        return 78_000
 
     @property
     def draws_shape(self) -> None:

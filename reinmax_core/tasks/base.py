@@ -62,14 +62,16 @@ class Task(Value, ABC):
     needs_pathwise: ClassVar[bool] = False
     """True if the model draws inside itself, where only a `Pathwise` estimator can pass a gradient."""
 
-    default_steps: ClassVar[int]
-    """Length of the published run, in optimiser steps."""
-
     objective: ClassVar[str]
     """The evaluation metric by which runs are compared."""
 
     direction: ClassVar[Literal["min", "max"]] = "min"
     """Whether a smaller or a larger `objective` is better."""
+
+    @property
+    @abstractmethod
+    def default_steps(self) -> int:
+        """Length of the published run, in optimiser steps; if that is given in epochs, of these data and batches."""
 
     @property
     @abstractmethod

@@ -98,8 +98,12 @@ class BernoulliVae(ImageAutoencoding):
         default=32, ge=2, le=10**6, description="Batches from which an evaluation estimates the gradient's variance."
     )
 
-    default_steps: ClassVar[int] = 1_000_000
     objective: ClassVar[str] = "test_loss"
+
+    @property
+    def default_steps(self) -> int:
+        """As many for every data set and batch, as published: the length is given in steps, not in epochs."""
+        return 1_000_000
 
     @property
     def draws_shape(self) -> tuple[int, int]:

@@ -100,6 +100,12 @@ PUBLISHED = {
 }
 UNPUBLISHED = Recommendation(optimizer="radam", lr=5e-4)
 
+EPOCHS = 160
+LARGER, LARGER_EPOCHS, LARGER_STEPS = ((32, 64), (64, 32)), 2000, 500_000
+USUAL_TRAINING_IMAGES = 60_000
+TRAINING_IMAGES = {"omniglot": 24_345}
+"""Of data sets that do not have the usual number."""
+
 
 class CategoricalVae(ImageAutoencoding):
     """Minimise the negative evidence lower bound of images under `latents` variables of `categories` classes.
@@ -126,8 +132,18 @@ class CategoricalVae(ImageAutoencoding):
     bound_samples: BoundSamples = 100
     bound_images: BoundImages = 1000
 
-    default_steps: ClassVar[int] = 96_000
     objective: ClassVar[str] = "test_loss"
+
+    @property
+    def default_steps(self) -> int:
+        """160 epochs; of the larger setting 2,000, but at most 500,000 steps."""
+        if (self.categories, self.latents) in LARGER:
+            return min(self.steps_of(LARGER_EPOCHS), LARGER_STEPS)
+        return self.steps_of(EPOCHS)
+
+    def steps_of(self, epochs: int) -> int:
+        """Steps of so many epochs. A user's file is not read for this, but counted as if it were as large as MNIST."""
+        return epochs * max(1, TRAINING_IMAGES.get(self.dataset, USUAL_TRAINING_IMAGES) // self.batch)
 
     @property
     def draws_shape(self) -> tuple[int, int]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from reinmax_core.diagnostics import Figure, Quality
     from reinmax_core.models.autoencoder import Autoencoder
 
+EPOCHS = 50
 MAX_STATES = 16384
 FIGURES_BY_TEMPERATURE = ("relative_bias", "relative_bias_corrected", "relative_std", "cosine")
 
@@ -81,7 +82,6 @@ class GradientQuality(ImageTask):
         description="Further temperatures at which the estimator is examined at every snapshot.",
     )
 
-    default_steps: ClassVar[int] = 30_000
     objective: ClassVar[str] = "relative_bias"
 
     @property
@@ -95,6 +95,10 @@ class GradientQuality(ImageTask):
             batch=self.batch,
             bound_samples=0,
         )
+
+    @property
+    def default_steps(self) -> int:
+        return self.vae.steps_of(EPOCHS)
 
     @property
     def draws_shape(self) -> tuple[int, int]:

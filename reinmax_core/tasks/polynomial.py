@@ -39,8 +39,11 @@ class Polynomial(Task):
         description="Cost evaluations a step; an estimator that takes several at a time takes as many as fit.",
     )
 
-    default_steps: ClassVar[int] = 8000
     objective: ClassVar[str] = "expected_loss"
+
+    @property
+    def default_steps(self) -> int:
+        return 8000
 
     @property
     def draws_shape(self) -> tuple[int, int]:

@@ -10,8 +10,11 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from reinmax_core import RunSpec
+from reinmax_core.data import DataSource
+from reinmax_core.data.images import ImageDataSet
 from reinmax_core.estimators.base import Estimator, Pathwise
 from reinmax_core.models.bernoulli_autoencoder import BernoulliAutoencoder
+from reinmax_core.tasks.categorical_vae import CategoricalVae
 from reinmax_core.value import discover
 
 
@@ -21,6 +24,10 @@ def spec(task: dict[str, Any], estimator: str | dict[str, Any], **settings: Any)
 
 def categorical(categories: int, latents: int, **settings: Any) -> dict[str, Any]:
     return {"name": "categorical_vae", "categories": categories, "latents": latents} | settings
+
+
+def bernoulli(**settings: Any) -> dict[str, Any]:
+    return {"name": "bernoulli_vae"} | settings
 
 
 @pytest.mark.parametrize(
@@ -55,8 +62,37 @@ def test_the_larger_setting_is_filled_in_whichever_way_it_is_read(size: tuple[in
     assert (filled.optimizer.name, filled.optimizer.lr, filled.estimator.tau) == ("radam", 5e-4, 1.1)
 
 
-def bernoulli(**settings: Any) -> dict[str, Any]:
-    return {"name": "bernoulli_vae"} | settings
+@pytest.mark.parametrize(
+    ("task", "steps"),
+    [
+        ({"name": "polynomial", "batch": 512}, 8000),
+        (categorical(8, 4), 96_000),
+        (categorical(8, 4, dataset="fashion_mnist"), 96_000),
+        (categorical(8, 4, dataset="own/letters.npz"), 96_000),
+        (categorical(8, 4, dataset="omniglot"), 160 * 243),
+        (categorical(8, 4, batch=200), 48_000),
+        (categorical(8, 4, batch=10_000), 960),
+        (categorical(64, 32, batch=200), 500_000),
+        (categorical(32, 64, batch=200, dataset="omniglot"), 2000 * 121),
+        ({"name": "gradient_quality"}, 30_000),
+        ({"name": "gradient_quality", "dataset": "omniglot", "batch": 50}, 50 * 486),
+        ({"name": "listops"}, 96_840),
+        ({"name": "listops", "batch": 64}, 20 * 1210),
+        ({"name": "architecture_search"}, 78_000),
+        (bernoulli(), 1_000_000),
+        (bernoulli(dataset="omniglot", batch=50), 1_000_000),
+    ],
+)
+def test_runs_are_as_long_as_published_on_other_data_and_in_other_batches_too(task: dict[str, Any], steps: int) -> None:
+    assert spec(task, "reinmax").steps == steps
+    assert spec(task, "reinmax", steps=7).steps == 7
+
+
+def test_an_epoch_is_counted_as_the_data_have_it() -> None:
+    for dataset in discover(ImageDataSet):
+        task = CategoricalVae(dataset=dataset, batch=70)
+        data = task.data(torch.device("cpu"), DataSource.from_environment())
+        assert task.steps_of(1) == task.batches(data, seed=0).steps_per_epoch
 
 
 @pytest.mark.parametrize("estimator", ["relax", "rebar"])
