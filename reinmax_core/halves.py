@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -39,7 +39,7 @@ class Halves:
     second: Labelled
 
     @classmethod
-    def of(cls, images: NDArray[numpy.uint8], labels: NDArray[numpy.uint8], device: torch.device) -> Halves:
+    def of(cls, images: NDArray[numpy.uint8], labels: NDArray[numpy.integer[Any]], device: torch.device) -> Halves:
         """The halves, on the device, of images [images, channels, height, width] with labels [images]."""
         half = len(images) // 2
         parts = (slice(half), slice(half, 2 * half))

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     import numpy
     from numpy.typing import NDArray
 
-PATTERN: Final = r"^([A-Za-z0-9_][A-Za-z0-9_.-]*/)*[A-Za-z0-9_][A-Za-z0-9_.-]*(\.npz|[.-]idx3-ubyte(\.gz)?)$"
-"""What names of such files look like; no part of one begins with a dot, so that none leads out of the folder."""
+STEM: Final = r"([A-Za-z0-9_][A-Za-z0-9_.-]*/)*[A-Za-z0-9_][A-Za-z0-9_.-]*"
+"""What names without their ending look like; no part of one begins with a dot, so that none leads out of the folder."""
+PATTERN: Final = rf"^{STEM}(\.npz|[.-]idx3-ubyte(\.gz)?)$"
 LONGEST_NAME: Final = 200
 HELD_OUT: Final = 10
 """One in so many training images is held out where a file has no test images."""
@@ -114,21 +115,27 @@ class ImageFile(Readable):
 def _arrays(paths: tuple[Path, ...]) -> dict[str, NDArray[Any]]:
     """Training images, and test images if there are any, by their names."""
     if paths[0].suffix == ".npz":
-        return _npz(paths[0])
+        return npz_arrays(paths[0], ("train_images",), ("test_images",))
     return {name: idx.read(path, axes=3) for name, path in zip(("train_images", "test_images"), paths, strict=False)}
 
 
-def _npz(path: Path) -> dict[str, NDArray[Any]]:
+def npz_arrays(path: Path, needed: tuple[str, ...], optional: tuple[str, ...] = ()) -> dict[str, NDArray[Any]]:
+    """The arrays of those names in a user's `.npz` file.
+
+    Raises:
+        ImagesUnfit: the file cannot be read, or lacks a needed array.
+    """
     from numpy.lib.npyio import NpzFile
 
     try:
         with path.open("rb") as content, NpzFile(content, allow_pickle=False) as archive:
-            if "train_images" not in archive:
+            if missing := [name for name in needed if name not in archive]:
+                arguments = ", ".join(f"{name}=..." for name in needed + optional)
                 raise ImagesUnfit(
-                    f"{path} should hold an array train_images, but holds {', '.join(archive) or 'nothing'}; "
-                    f"save it with numpy.savez_compressed(path, train_images=..., test_images=...)"
+                    f"{path} should hold an array {missing[0]}, but holds {', '.join(archive) or 'nothing'}; "
+                    f"save it with numpy.savez_compressed(path, {arguments})"
                 )
-            return {name: archive[name] for name in ("train_images", "test_images") if name in archive}
+            return {name: archive[name] for name in needed + optional if name in archive}
     except ImagesUnfit:
         raise
     except (BadZipFile, OSError, EOFError, ValueError, KeyError) as error:
@@ -140,20 +147,29 @@ def _npz(path: Path) -> dict[str, NDArray[Any]]:
 
 def _levels(found: NDArray[Any], subject: str, shape: tuple[int, int]) -> NDArray[numpy.uint8]:
     """Grey levels [images, height, width] as bytes, from what a user's array holds."""
-    from numpy import ascontiguousarray, bool_, floating, issubdtype, uint8
+    from numpy import ascontiguousarray
 
     _check_shape(found, subject, shape)
+    return ascontiguousarray(in_bytes(found, subject).reshape(-1, *shape))
+
+
+def in_bytes(found: NDArray[Any], subject: str) -> NDArray[numpy.uint8]:
+    """Levels 0 to 255, from such bytes, floats from 0 to 1 or booleans.
+
+    Raises:
+        ImagesUnfit: the array, which messages call `subject`, holds something else.
+    """
+    from numpy import bool_, floating, issubdtype, uint8
+
     if found.dtype == bool_:
-        levels = found * uint8(255)
-    elif issubdtype(found.dtype, floating):
+        return found * uint8(255)
+    if issubdtype(found.dtype, floating):
         # NaN is not in the range either.
         _check_range(bool(((found >= 0) & (found <= 1)).all()), found, subject, "floats from 0 to 1", "divide by 255")
-        levels = (255.0 * found).round().astype(uint8)
-    else:
-        _check_range(found.dtype == uint8, found, subject, "uint8, floats from 0 to 1 or booleans", "convert them")
-        _check_range(bool(found.max() > 1), found, subject, "uint8 from 0 to 255", "save 0 and 1 as booleans")
-        levels = found
-    return ascontiguousarray(levels.reshape(-1, *shape))
+        return (255.0 * found).round().astype(uint8)
+    _check_range(found.dtype == uint8, found, subject, "uint8, floats from 0 to 1 or booleans", "convert them")
+    _check_range(bool(found.max() > 1), found, subject, "uint8 from 0 to 255", "save 0 and 1 as booleans")
+    return found
 
 
 def _check_shape(found: NDArray[Any], subject: str, shape: tuple[int, int]) -> None:

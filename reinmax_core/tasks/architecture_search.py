@@ -6,16 +6,19 @@ import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, ClassVar, Literal, Self, cast
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
-from reinmax_core.data.base import DataSet, DataSource
-from reinmax_core.data.cifar import CLASSES, CifarImages
+from reinmax_core.data.base import DataSource, Readable
+from reinmax_core.data.cifar import CLASSES
+from reinmax_core.data.colour_image_file import ColourImageFile
 from reinmax_core.data.nats_bench import EDGES, CellTable, NatsBench, written
 from reinmax_core.estimators.base import Estimator
+from reinmax_core.tasks import searched_images
 from reinmax_core.tasks.base import Batches, Bilevel, Recommendation
-from reinmax_core.value import discover
+from reinmax_core.tasks.searched_images import ColourImageName, published
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, device, nn, optim
@@ -27,10 +30,6 @@ MEAN = (125.3, 123.0, 113.9)
 DEVIATION = (63.0, 62.1, 66.7)
 """Of red, green and blue in CIFAR-10's training images, 0 to 255."""
 
-SEARCHED_ON = {
-    "cifar10": "all 50,000 training images of CIFAR-10",
-    "cifar10_prefix": "the first 2,500 training images of CIFAR-10 alone, so this is no published result",
-}
 LEAST_WEIGHTS_LR = 0.001
 PUBLISHED_TAU = {"gumbel_softmax": 10.0}
 PUBLISHED_TAU_END = {"gumbel_softmax": 0.1}
@@ -59,7 +58,8 @@ class ArchitectureSearch(Bilevel):
     after full training in NATS-Bench, its `_rank` among all cells (1 is best), its number there (`cell`), its
     operations (`edge_0_1` and so on, numbers into none, skip_connect, nor_conv_1x1, nor_conv_3x3,
     avg_pool_3x3), the mean `entropy` of the edges in nats and the number of images that the weights are
-    trained on. A search on `cifar10_prefix` exercises all of this and is no published result.
+    trained on. A search on `cifar10_prefix` exercises all of this and is no published result. Images of one's own
+    are searched on exactly as those of CIFAR-10, and the table then tells what their cell is worth there.
 
     Source: Liu, Dong, Liu, Yu and Gao, "Bridging Discrete and Backpropagation: Straight-Through and Beyond",
     2023, arXiv 2304.08612, table 4; Dong, Liu, Musial and Gabrys, "NATS-Bench: Benchmarking NAS Algorithms for
@@ -68,8 +68,13 @@ class ArchitectureSearch(Bilevel):
     """
 
     name: Literal["architecture_search"] = "architecture_search"
-    dataset: Literal["cifar10", "cifar10_prefix"] = Field(
-        default="cifar10", description="The images: all of CIFAR-10, or the first 2,500 training images alone."
+    dataset: ColourImageName = Field(
+        default="cifar10",
+        description="The images: all of CIFAR-10, the first 2,500 training images alone, or those of a file in the "
+        "data folder, such as own/birds.npz with train_images [N, 3, 32, 32] or [N, 32, 32, 3] and train_labels [N].",
+    )
+    classes: int = Field(
+        default=CLASSES, ge=2, le=1000, description="Classes of the images, labels from 0 on; others for own files."
     )
     cells: int = Field(default=5, ge=1, le=20, description="N, the cells of each of the three stages.")
     channels: int = Field(default=16, ge=1, le=256, description="Channels of the first stage; each next has twice.")
@@ -100,17 +105,16 @@ class ArchitectureSearch(Bilevel):
     def draws_shape(self) -> None:
         return None
 
-    @property
-    def _images(self) -> CifarImages:
-        images: CifarImages = discover(CifarImages)[self.dataset]()
-        return images
+    @model_validator(mode="after")
+    def _classes_fit(self) -> Self:
+        if published(self.dataset) and self.classes != CLASSES:
+            message = "classes should be {expected} for '{dataset}', but is {classes}; leave it out"
+            found = {"expected": CLASSES, "dataset": self.dataset, "classes": self.classes}
+            raise PydanticCustomError("inconsistent", message, {"pointer": "classes", **found})
+        return self
 
-    @property
-    def _half(self) -> int:
-        return self._images.training_images // 2
-
-    def datasets(self) -> tuple[DataSet, ...]:
-        return self._images, NatsBench()
+    def datasets(self) -> tuple[Readable, ...]:
+        return published(self.dataset) or ColourImageFile(name=self.dataset), NatsBench()
 
     def recommended(self, estimator: str) -> Recommendation:
         """The published settings, which are those of GDAS for all estimators; of them only its own tau is known."""
@@ -118,9 +122,10 @@ class ArchitectureSearch(Bilevel):
         return Recommendation(tau=tau, optimizer="adam", lr=3e-4, betas=(0.5, 0.999), weight_decay=1e-3)
 
     def refusal(self, estimator: Estimator) -> str | None:
-        if self.batch > self._half:
+        images = published(self.dataset)
+        if images and self.batch > (half := images.training_images // 2):
             return (
-                f"a batch of {self.batch} cannot be taken from the {self._half} images of a half of {self.dataset!r}; "
+                f"a batch of {self.batch} cannot be taken from the {half} images of a half of {self.dataset!r}; "
                 f"choose a smaller batch"
             )
         if self.tau_end is None:
@@ -137,13 +142,11 @@ class ArchitectureSearch(Bilevel):
         """A `CellSearchNetwork`."""
         from reinmax_core.models.cell_search_network import CellSearchNetwork
 
-        return CellSearchNetwork(self.channels, self.cells, CLASSES, self.evaluation)
+        return CellSearchNetwork(self.channels, self.cells, self.classes, self.evaluation)
 
     def data(self, device: device, source: DataSource) -> SearchData:
-        from reinmax_core.halves import Halves
-
-        loaded = self._images.load(source)
-        return SearchData(Halves.of(loaded.train_images, loaded.train_labels, device), NatsBench().load(source))
+        halves = searched_images.load(self.dataset, self.classes, self.batch, device, source)
+        return SearchData(halves, NatsBench().load(source))
 
     def batches(self, data: SearchData, seed: int) -> Batches:
         from reinmax_core.halves import PairedBatches
@@ -224,7 +227,7 @@ class ArchitectureSearch(Bilevel):
 
     def notes(self, model: nn.Module, data: SearchData) -> dict[str, str]:
         """`cell`: the likeliest one in the benchmark's notation; `images`: those that were searched on."""
-        return {"cell": written(_likeliest(model)), "images": SEARCHED_ON[self.dataset]}
+        return {"cell": written(_likeliest(model)), "images": searched_images.described(self.dataset, data.images)}
 
 
 def _likeliest(model: nn.Module) -> list[int]:

@@ -11,7 +11,8 @@ from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
 from reinmax_core.data.base import DataSource, Readable
-from reinmax_core.data.image_file import LONGEST_NAME, PATTERN, ImageFile, checked_name
+from reinmax_core.data.image_file import PATTERN, ImageFile, checked_name
+from reinmax_core.data.image_names import known_among, schema_of_names
 from reinmax_core.data.images import ImageDataSet
 from reinmax_core.estimators.base import Estimator
 from reinmax_core.tasks.base import Task
@@ -28,29 +29,10 @@ BOUND_ROWS: Final = 5000
 COLUMNS, RECONSTRUCTED_ROWS, SAMPLED_ROWS = 16, 4, 8
 
 
-def _known(name: str) -> str:
-    names = tuple(discover(ImageDataSet))
-    if name in names:
-        return name
-    if name.isidentifier() or not name:
-        raise ValueError(
-            f"there is no data set {name!r}; those that exist are: {', '.join(names)}; "
-            f"images of your own are named by their file below the data folder, such as 'own/letters.npz'"
-        )
-    return checked_name(name)
-
-
 ImageName = Annotated[
     str,
-    AfterValidator(_known),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "string", "enum": list(discover(ImageDataSet))},
-                {"type": "string", "pattern": PATTERN, "maxLength": LONGEST_NAME},
-            ]
-        }
-    ),
+    AfterValidator(known_among(ImageDataSet, checked_name)),
+    WithJsonSchema(schema_of_names(ImageDataSet, PATTERN)),
 ]
 Side = Annotated[int, Field(ge=1, le=1024)]
 BoundSamples = Annotated[
