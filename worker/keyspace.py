@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -11,6 +12,7 @@ from typing import Any, Self, TypeAlias
 import redis
 from redis.backoff import NoBackoff
 from redis.commands.core import Script
+from redis.exceptions import MasterDownError
 from redis.retry import Retry
 
 from worker.embedded_server import check_server
@@ -30,12 +32,20 @@ TROUBLE = (
     "NOAUTH",
     "WRONGPASS",
 )
+# Redis 6.2 begins with where in a script it happened: "ERR Error running script (call to f_...): @user_script:4:
+# @user_script: 4: -READONLY You can't write against a read only replica." The client cuts "ERR " off.
+_TROUBLED = re.compile(rf"(?:(?:ERR )?Error running script .*: -)?(?:{'|'.join(TROUBLE)})\b", re.DOTALL)
 
 Argument: TypeAlias = str | int | float
 
 
 class StoreUnavailable(Exception):
     """The server of the job store cannot be reached, or refuses to write; nothing was changed or lost."""
+
+
+def tells_of_trouble(message: str) -> bool:
+    """Whether an error of a server is about its own condition, which may pass, rather than about what it was asked."""
+    return _TROUBLED.match(message) is not None
 
 
 class Keyspace:
@@ -122,10 +132,11 @@ class Keyspace:
             redis.TimeoutError,
             redis.OutOfMemoryError,
             redis.ReadOnlyError,
+            MasterDownError,
         ) as error:
             raise self._unavailable(error) from error
         except redis.ResponseError as error:
-            if str(error).startswith(TROUBLE) or "OOM command" in str(error):
+            if tells_of_trouble(str(error)):
                 raise self._unavailable(error) from error
             raise
 
