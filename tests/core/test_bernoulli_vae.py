@@ -42,7 +42,7 @@ def autoencoder(**settings: str) -> BernoulliAutoencoder:
         PIXELS,
         5,
         3,
-        learned_prior=settings["prior"] == "learned",
+        prior=settings["prior"],  # type: ignore[arg-type]
         parameterisation=settings["parameterisation"],  # type: ignore[arg-type]
     ).double()
     with torch.no_grad():
