@@ -72,12 +72,14 @@ def _validated(spec: dict[str, object]) -> RunSpec:
     from pydantic import ValidationError
 
     from reinmax_core.run import RunSpec
+    from service.mistakes import Written
 
     try:
         return RunSpec.model_validate(spec)
     except ValidationError as error:
-        mistakes = (f"  /{'/'.join(map(str, mistake['loc']))}: {mistake['msg']}" for mistake in error.errors())
-        raise typer.BadParameter("\n".join(("this spec cannot be trained:", *mistakes))) from None
+        mistakes = Written(spec, RunSpec).mistakes(error.errors())
+        told = (f"  {mistake.pointer or 'the spec'}: {mistake.message}" for mistake in mistakes)
+        raise typer.BadParameter("\n".join(("this spec cannot be trained:", *told))) from None
 
 
 def _findings(report: Report) -> Table:

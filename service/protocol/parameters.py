@@ -7,7 +7,8 @@ from typing import Annotated, Any, Final, TypeAlias
 
 from fastapi import Path, Request
 
-from service.protocol.problems import Kind, Mistake, Problem
+from service.mistakes import Mistake
+from service.protocol.problems import Kind, Problem
 
 LABEL: Final = "label."
 MOST_MISTAKES: Final = 32

@@ -8,8 +8,10 @@ from typing import Any, final
 
 from fastapi import Request
 from fastapi.responses import Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+
+from service.mistakes import Mistake
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 5
@@ -63,18 +65,6 @@ class Kind(Enum):
 
 
 ALWAYS_POSSIBLE = (Kind.UNAUTHORIZED, Kind.INVALID_REQUEST, Kind.INTERNAL_ERROR, Kind.UNAVAILABLE)
-
-
-class Mistake(BaseModel):
-    """One thing that is wrong with a request."""
-
-    model_config = ConfigDict(frozen=True)
-
-    pointer: str | None = Field(
-        default=None, description="JSON pointer (RFC 6901) to the place in the body; empty for the body as a whole."
-    )
-    parameter: str | None = Field(default=None, description="The query or path parameter, or header, it is about.")
-    message: str = Field(description="What is expected, what was found, and the remedy where there is one.")
 
 
 class ProblemDetails(BaseModel):

@@ -233,9 +233,13 @@ class TestTrain:
         assert whole.read_bytes() == parts.read_bytes()
 
     def test_mistakes_of_the_spec_are_pointed_at(self, run: Run) -> None:
-        done = run("train", "polynomial", "reinmax", "--tau", "0.5")
+        done = run("train", "polynomial", "reinmax", "--tau", "0.5", COLUMNS="400")
         assert done.returncode == 2
-        assert "tau" in done.stderr
+        assert "/tau: tau should be greater than or equal to 1; found 0.5" in done.stderr
+        done = run("train", "categorical_vae", "reinmax", "--set", "task.prior=learned", COLUMNS="400")
+        assert '/task/prior: unknown field "prior"; those that exist are: activation' in done.stderr
+        done = run("train", "polynomial", "rloo", "--set", "task.batch=3", COLUMNS="400")
+        assert "/estimator: batch is 3" in done.stderr
 
 
 def test_doctor_looks_at_everything(run: Run) -> None:

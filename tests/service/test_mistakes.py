@@ -9,10 +9,14 @@ import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from reinmax_core.estimators.base import Estimator
+from reinmax_core.run import RunSpec
 from reinmax_core.tasks.base import Task
 from reinmax_core.value import discover
+from service.mistakes import Written
+from worker.jobs import Submission
 
 JSON = {"Content-Type": "application/json"}
 GOOD: dict[str, Any] = {"task": "polynomial", "estimator": "reinmax"}
@@ -31,6 +35,16 @@ MISTAKES: list[tuple[dict[str, Any], str, list[str]]] = [
     (GOOD | {"estimator": {"name": "reinmax", "tau": 2}, "tau": 3}, "/tau", ["3", "2", "one of the two"]),
     (GOOD | {"estimator": "exact", "tau": 2}, "/tau", ["'exact' has no temperature"]),
     (GOOD | {"estimator": {"name": "reinmax", "tua": 2}}, "/estimator/tua", ['"tua"', 'did you mean "tau"?']),
+    (
+        GOOD | {"task": {"name": "categorical_vae", "prior": "learned"}},
+        "/task/prior",
+        ['unknown field "prior"; those that exist are: activation, ', "; bernoulli_vae has it"],
+    ),
+    (
+        GOOD | {"estimator": {"name": "reinmax", "samples": 2}},
+        "/estimator/samples",
+        ["; arms, disarm, double_cv, gumbel_rao, "],
+    ),
     (GOOD | {"stepz": 2}, "/stepz", ['"stepz"', 'did you mean "steps"?']),
     (GOOD | {"lr": 0.1}, "/lr", ["setting of the optimizer", '{"optimizer": {"name": ..., "lr": ...}}']),
     (GOOD | {"a~/b": 1}, "/a~0~1b", ["unknown field"]),
@@ -43,6 +57,21 @@ MISTAKES: list[tuple[dict[str, Any], str, list[str]]] = [
     (GOOD | {"labels": {"a": 1}}, "/labels/a", ["valid string", "found 1"]),
     (GOOD | {"optimizer": {"name": "adam", "betas": [0.9, 2]}}, "/optimizer/betas/1", ["less than 1", "found 2"]),
     (GOOD | {"task": {"name": "polynomial", "c": "cubic"}}, "/task/c", ["valid number", "'linear'", '"cubic"']),
+    (
+        GOOD | {"task": {"name": "polynomial", "c": 200}},
+        "/task/c",
+        ["c should be less than or equal to 100, or 'linear'; found 200"],
+    ),
+    (
+        GOOD | {"task": {"name": "categorical_vae", "image_shape": [32]}},
+        "/task/image_shape",
+        ["image_shape should have more items than 1; found [32]"],
+    ),
+    (
+        GOOD | {"task": {"name": "categorical_vae", "image_shape": []}},
+        "/task/image_shape",
+        ["image_shape should have more items than 0; found []"],
+    ),
     (
         GOOD | {"task": {"name": "polynomial", "batch": 3}, "estimator": "rloo"},
         "/estimator",
@@ -81,6 +110,23 @@ def test_a_mistake_is_where_the_user_made_it(
     for word in words:
         assert word in problem["errors"][0]["message"]
     assert problem["detail"] == problem["errors"][0]["message"]
+    assert problem["detail"].count("; found ") <= 1
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer", "words"), MISTAKES, ids=[f"{number} {case[1]}" for number, case in enumerate(MISTAKES)]
+)
+def test_mistakes_in_a_run_without_a_service_are_told_the_same(
+    body: dict[str, Any], pointer: str, words: list[str]
+) -> None:
+    if pointer.split("/")[1] in Submission.model_fields.keys() - RunSpec.model_fields.keys():
+        words = ["unknown field"]
+        pointer = "/".join(pointer.split("/")[:2])
+    with pytest.raises(ValidationError) as refusal:
+        RunSpec.model_validate(body)
+    (mistake,) = Written(body, RunSpec).mistakes(refusal.value.errors())
+    assert mistake.pointer == pointer
+    assert all(word in mistake.message for word in words), mistake.message
 
 
 def test_all_mistakes_are_told_at_once(http: httpx.Client) -> None:
