@@ -14,7 +14,7 @@ from service.client import Client
 from service.client.address import AlreadyRunning, announced
 from service.client.errors import ServiceError
 from service.process import Listener, ProcessKeepsEnding, StackProcess, stop
-from worker.embedded_server import EmbeddedServer, ServerNotStarted
+from worker.embedded_server import EmbeddedServer, ServerKeepsEnding, ServerNotStarted
 from worker.hardware import Machine, find_machine
 from worker.server_folder import StateFolderUnusable
 from worker.server_program import NoServerProgram
@@ -37,6 +37,7 @@ CONDITIONS: Final = (
     NoServerProgram,
     NotReady,
     ProcessKeepsEnding,
+    ServerKeepsEnding,
     ServerNotStarted,
     StateFolderUnusable,
 )
@@ -72,6 +73,7 @@ class LocalStack:
         # The variable is not a setting of ours but CUDA's own; workers go by it too.
         self._workers = worker_programs(workers, find_machine(visible=os.environ.get("CUDA_VISIBLE_DEVICES")))
         self._announce = announce
+        self._server: EmbeddedServer | None = None
         self._processes: list[StackProcess] = []
         self._resources = ExitStack()
         self.api_key: str | None = None
@@ -90,11 +92,11 @@ class LocalStack:
         Raises:
             AlreadyRunning: another stack has announced itself with this state folder.
             NotReady: the API answers, but not all workers have come.
-            ProcessKeepsEnding: a process ended instead of coming up; the message holds its last words.
+            ProcessKeepsEnding, ServerKeepsEnding: one ended instead of coming up; the message holds its last words.
             NoServerProgram, ServerNotStarted, StateFolderUnusable: see `EmbeddedServer`.
         """
         with ExitStack() as resources:
-            redis_url = self._settings.redis_url or self._server(resources)
+            redis_url = self._settings.redis_url or self._serve(resources)
             port = self._settings.port or free_port(self._settings.host)
             self._settings = self._settings.model_copy(update={"redis_url": redis_url, "port": port})
             if self._announce:
@@ -114,11 +116,12 @@ class LocalStack:
         return Client(self.url, api_key=self.api_key)
 
     def tend(self) -> None:
-        """Starts again what has died; to be called now and then.
+        """Starts again what has died; to be called now and then, from the main thread.
 
         Raises:
-            ProcessKeepsEnding: something dies again and again.
+            ProcessKeepsEnding, ServerKeepsEnding: something dies again and again.
         """
+        self._tend_server()
         for process in self._processes:
             process.restart_if_dead()
 
@@ -127,8 +130,13 @@ class LocalStack:
         while not end.wait(LOOK_S):
             self.tend()
 
-    def _server(self, resources: ExitStack) -> str:
-        return resources.enter_context(EmbeddedServer(self._settings.state_dir)).url
+    def _serve(self, resources: ExitStack) -> str:
+        self._server = resources.enter_context(EmbeddedServer(self._settings.state_dir))
+        return self._server.url
+
+    def _tend_server(self) -> None:
+        if self._server and (ending := self._server.restart_if_dead()):
+            self._listener("server", f"{ending}; starting again")
 
     def _start(self, resources: ExitStack) -> None:
         """Starts API and workers, so that they are stopped in the opposite order, the workers all at once."""
@@ -151,6 +159,7 @@ class LocalStack:
         deadline = time.monotonic() + PATIENCE_S
         with Client(self.url, api_key=self.api_key, patience_s=0) as client:
             while not self._is_ready(client):
+                self._tend_server()
                 for process in self._processes:
                     process.must_live()
                 if time.monotonic() > deadline:

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import IO, Final, TypeAlias
 
+from worker.lives import Lives, ending_in_words
 from worker.server_program import tied_to_this_process
 
 LAST_WORDS: Final = 15
-SHORT_LIFE_S: Final = 10.0
-MOST_SHORT_LIVES: Final = 3
 
 Listener: TypeAlias = Callable[[str, str], None]
 """Is given the name of a process and a line that it wrote."""
@@ -55,7 +52,7 @@ class StackProcess:
         self._environment = {**environment, "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
         self._listener = listener
         self._last_words: deque[str] = deque(maxlen=LAST_WORDS)
-        self._short_lives = 0
+        self._lives = Lives()
         self._start()
 
     @property
@@ -73,11 +70,9 @@ class StackProcess:
         if code is None:
             return
         self._reader.join()
-        is_short = time.monotonic() - self._started_at < SHORT_LIFE_S
-        self._short_lives = self._short_lives + 1 if is_short else 0
-        if self._short_lives >= MOST_SHORT_LIVES:
+        if self._lives.end_once_too_often():
             raise self._ended(code)
-        self._listener(self.name, f"{_in_words(code)}; starting again")
+        self._listener(self.name, f"{ending_in_words(code)}; starting again")
         self._start()
 
     def must_live(self) -> None:
@@ -101,7 +96,7 @@ class StackProcess:
         self._reader.join()
 
     def _start(self) -> None:
-        self._started_at = time.monotonic()
+        self._lives.begin()
         self._process = subprocess.Popen(
             [*tied_to_this_process(), *self._command],
             env=self._environment,
@@ -127,7 +122,9 @@ class StackProcess:
 
     def _ended(self, code: int) -> ProcessKeepsEnding:
         said = "\n".join(f"  {words}" for words in self._last_words) or "  (nothing)"
-        return ProcessKeepsEnding(f"the {self.name} should keep running, but it {_in_words(code)}. It said:\n{said}")
+        return ProcessKeepsEnding(
+            f"the {self.name} should keep running, but it {ending_in_words(code)}. It said:\n{said}"
+        )
 
 
 def stop(processes: Sequence[StackProcess], grace_s: float) -> None:
@@ -136,7 +133,3 @@ def stop(processes: Sequence[StackProcess], grace_s: float) -> None:
         process.terminate()
     for process in processes:
         process.wait(grace_s)
-
-
-def _in_words(code: int) -> str:
-    return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import threading
 import time
-from collections.abc import Mapping
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from types import TracebackType
@@ -13,15 +12,20 @@ from typing import IO, Literal, Self
 
 from redis import Redis
 from redis.backoff import NoBackoff
-from redis.exceptions import BusyLoadingError, RedisError, ResponseError
+from redis.exceptions import BusyLoadingError, RedisError
 from redis.retry import Retry
 
+from worker.lives import Lives, ending_in_words
 from worker.server_folder import ServerFolder
-from worker.server_program import OLDEST_VERSION, ServerProgram, find_server_program
+from worker.server_program import ServerProgram, find_server_program
 
 
 class ServerNotStarted(Exception):
     """The embedded server did not come up, or the one that should be there does not answer."""
+
+
+class ServerKeepsEnding(Exception):
+    """The embedded server ends as often as it is started."""
 
 
 class EmbeddedServer:
@@ -32,8 +36,7 @@ class EmbeddedServer:
 
     The server never outlives its owner. Where the owner is killed, the system ends the server (Linux);
     where the system cannot, the next to enter stops the orphan. Either way the next to enter owns a new
-    server on the same data, which an append-only file keeps: at most the last second is lost, and that
-    only with the machine.
+    server on the same data. What the server has confirmed is on disk, and lost with neither it nor the machine.
 
     The owner has to enter from the main thread, because the system ends the server together with the
     *thread* that started it.
@@ -53,6 +56,7 @@ class EmbeddedServer:
         self._patience_s = patience_s
         self._url = ""
         self._process: subprocess.Popen[bytes] | None = None
+        self._lives = Lives()
         self._resources = ExitStack()
 
     @property
@@ -78,7 +82,7 @@ class EmbeddedServer:
             owner_lock = self._own_or_attach()
             if owner_lock is not None:
                 resources.enter_context(owner_lock)
-                self._process = self._start(resources)
+                self._start(resources)
             self._resources = resources.pop_all()
         return self
 
@@ -87,7 +91,41 @@ class EmbeddedServer:
     ) -> None:
         """Stops the server if this block owns it, after it has written everything to disk."""
         self._resources.close()
-        self._process = None
+
+    def restart_if_dead(self) -> str | None:
+        """Starts the server again, with its data, port and password, if this block owns it and it has ended.
+
+        Does not wait until the server answers, as whoever uses it has to try again anyway. To be called now and
+        then, from the main thread.
+
+        Returns:
+            How it ended, in words; None if there was nothing to do.
+
+        Raises:
+            ServerKeepsEnding: it has ended right after its start several times in a row.
+        """
+        if self._process is None or (code := self._process.poll()) is None:
+            return None
+        # Held for a moment longer where the server has left a child of its own, which was compacting the file.
+        lock = self._folder.try_lock("server")
+        if lock is None:
+            return None
+        with lock:
+            self._start_again(ending_in_words(code), lock)
+        return ending_in_words(code)
+
+    def _start_again(self, ending: str, lock: IO[str]) -> None:
+        _must_be_in_main_thread()
+        if self._lives.end_once_too_often():
+            raise ServerKeepsEnding(
+                f"The embedded server in {self._folder.path} should keep running, but it {ending}, again and again. "
+                "Correct what it complains about, or set REINMAX_REDIS_URL to a running server. "
+                f"The server said:\n{self._last_lines()}"
+            )
+        program = find_server_program()
+        program.cut_damaged_tail(self._folder.data, self._folder.last_words())
+        self._process = program.start(self._folder.config, self._folder.log, lock)
+        self._lives.begin()
 
     def _own_or_attach(self) -> IO[str] | None:
         waiting = _Patience(self._patience_s)
@@ -100,16 +138,12 @@ class EmbeddedServer:
             time.sleep(0.01)
         return lock
 
-    def _start(self, resources: ExitStack) -> subprocess.Popen[bytes]:
-        if threading.current_thread() is not threading.main_thread():
-            raise ServerNotStarted(
-                "The embedded server has to be started from the main thread, not from "
-                f"{threading.current_thread().name!r}: it would end with that thread. Enter it before starting threads."
-            )
+    def _start(self, resources: ExitStack) -> None:
+        _must_be_in_main_thread()
         program = find_server_program()
         # Our copy of the lock is closed after the start; the server keeps its own.
         with self._locked_after_orphan() as server_lock:
-            return self._launch(program, server_lock, resources)
+            self._launch(program, server_lock, resources)
 
     def _locked_after_orphan(self) -> IO[str]:
         waiting = _Patience(self._patience_s)
@@ -121,17 +155,18 @@ class EmbeddedServer:
             time.sleep(0.01)
         return lock
 
-    def _launch(self, program: ServerProgram, lock: IO[str], resources: ExitStack) -> subprocess.Popen[bytes]:
+    def _launch(self, program: ServerProgram, lock: IO[str], resources: ExitStack) -> None:
         # A second attempt follows a port that was taken meanwhile, a third a file that had to be repaired.
         for _ in range(3):
             self._url = self._folder.configure()
             with ExitStack() as attempt:
-                process = program.start(self._folder.config, self._folder.log, lock)
-                attempt.callback(_stop, process, self._patience_s)
+                self._lives.begin()
+                self._process = program.start(self._folder.config, self._folder.log, lock)
+                attempt.callback(self._stop)
                 attempt.callback(self._folder.forget_url)
-                if self._comes_up(process):
+                if self._comes_up(self._process):
                     resources.enter_context(attempt.pop_all())
-                    return process
+                    return
             said = self._folder.last_words()
             if "already in use" not in said and not program.cut_damaged_tail(self._folder.data, said):
                 break
@@ -148,39 +183,32 @@ class EmbeddedServer:
                 process.wait(0.005)
         return False
 
+    def _stop(self) -> None:
+        process, self._process = self._process, None
+        assert process is not None
+        process.terminate()
+        try:
+            process.wait(self._patience_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
     def _not_started(self, finding: str) -> ServerNotStarted:
-        last_lines = self._folder.last_words().splitlines()[-15:] or ["(nothing)"]
         return ServerNotStarted(
             f"An embedded server is needed in {self._folder.path}. {finding}, or set REINMAX_STATE_DIR to another "
-            "folder, or REINMAX_REDIS_URL to a running server. The server said:\n" + "\n".join(last_lines)
+            f"folder, or REINMAX_REDIS_URL to a running server. The server said:\n{self._last_lines()}"
         )
 
-
-def check_server(client: Redis) -> tuple[str, ...]:
-    """What makes a server unfit to keep jobs, embedded or not: a sentence with the remedy each, or nothing.
-
-    `INFO` is asked and not `CONFIG GET`, which managed servers forbid.
-    """
-    try:
-        return server_problems(client.info())
-    except ResponseError as refusal:
-        return (f"The server must answer INFO, but says: {refusal}. Grant it: ACL SETUSER <user> +info.",)
+    def _last_lines(self) -> str:
+        return "\n".join(self._folder.last_words().splitlines()[-15:]) or "(nothing)"
 
 
-def server_problems(info: Mapping[str, object]) -> tuple[str, ...]:
-    """`check_server` for an answer to `INFO` that is already there, as asynchronous clients have it."""
-    version, policy = str(info["redis_version"]), info.get("maxmemory_policy")
-    oldest = ".".join(map(str, OLDEST_VERSION))
-    problems = {
-        f"The server must be version {oldest} or newer, but is {version}. Upgrade it, or use Valkey.": (
-            tuple(map(int, version.split(".")[:2])) < OLDEST_VERSION
-        ),
-        "The server must keep an append-only file, or jobs are lost when it restarts, but appendonly is no. "
-        "Run: CONFIG SET appendonly yes, and put 'appendonly yes' into its configuration.": not info.get("aof_enabled"),
-        f"The server must never evict keys, or jobs vanish, but maxmemory-policy is {policy}. "
-        "Run: CONFIG SET maxmemory-policy noeviction, and put it into its configuration.": policy != "noeviction",
-    }
-    return tuple(sentence for sentence, holds in problems.items() if holds)
+def _must_be_in_main_thread() -> None:
+    if threading.current_thread() is not threading.main_thread():
+        raise ServerNotStarted(
+            "The embedded server has to be started from the main thread, not from "
+            f"{threading.current_thread().name!r}: it would end with that thread. Enter it before starting threads."
+        )
 
 
 class _Patience:
@@ -217,12 +245,3 @@ def _ask(url: str) -> Literal["ready", "loading", "nothing"]:
 
 def _client(url: str) -> Redis:
     return Redis.from_url(url, socket_timeout=1.0, socket_connect_timeout=1.0, retry=Retry(NoBackoff(), 0))
-
-
-def _stop(process: subprocess.Popen[bytes], patience_s: float) -> None:
-    process.terminate()
-    try:
-        process.wait(patience_s)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()

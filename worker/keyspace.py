@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -15,12 +17,16 @@ from redis.commands.core import Script
 from redis.exceptions import MasterDownError
 from redis.retry import Retry
 
-from worker.embedded_server import check_server
+from worker.fitness import DISK_REMEDY, Durability, check_server
 
 SCRIPTS = Path(__file__).parent / "scripts"
 PATIENCE_S = 5.0
 """A server that has not answered for so long does not serve."""
 CONNECTING_S = 2.0
+DISK_PATIENCE_S = 2.0
+"""For so long a change waits to be on the server's disk."""
+ASK_AGAIN_S = 10.0
+"""How old an answer may be about when a server writes to its disk, which an administrator may change."""
 TROUBLE = (
     "OOM",
     "MISCONF",
@@ -37,6 +43,8 @@ TROUBLE = (
 _TROUBLED = re.compile(rf"(?:(?:ERR )?Error running script .*: -)?(?:{'|'.join(TROUBLE)})\b", re.DOTALL)
 
 Argument: TypeAlias = str | int | float
+
+logger = logging.getLogger(__name__)
 
 
 class StoreUnavailable(Exception):
@@ -60,6 +68,8 @@ class Keyspace:
         self.client = client
         self.prefix = prefix
         self._scripts: dict[str, Script] = {}
+        self._durability: Durability | None = None
+        self._asked_at = 0.0
 
     @classmethod
     def connect(cls, url: str, prefix: str, patience_s: float = PATIENCE_S) -> Self:
@@ -89,10 +99,21 @@ class Keyspace:
         Raises:
             StoreUnavailable: no server, or one that does not write.
         """
-        if script not in self._scripts:
-            self._scripts[script] = self.client.register_script(_source(script))
         with self._trouble():
-            return self._scripts[script](args=[self.prefix, *arguments])
+            return self._script(script)(args=[self.prefix, *arguments])
+
+    def run_to_disk(self, script: str, *arguments: Argument) -> Any:
+        """What the script answers, once the server has on disk what this script and earlier ones changed.
+
+        Raises:
+            StoreUnavailable: as for `run`, or the disk takes longer than 2 s; then the change may hold or not.
+        """
+        must_wait = self._must_wait_for_disk()
+        answer = self.run(script, *arguments)
+        if must_wait:
+            with self._trouble():
+                self._wait_for_disk()
+        return answer
 
     def ask(self, *commands: tuple[Argument, ...]) -> list[Any]:
         """The answers to commands that change nothing, in one round trip.
@@ -123,6 +144,30 @@ class Keyspace:
         with self._trouble():
             return check_server(self.client)
 
+    def _script(self, name: str) -> Script:
+        if name not in self._scripts:
+            self._scripts[name] = self.client.register_script(_source(name))
+        return self._scripts[name]
+
+    def _must_wait_for_disk(self) -> bool:
+        if self._durability is None or time.monotonic() > self._asked_at + ASK_AGAIN_S:
+            before, self._asked_at = self._durability, time.monotonic()
+            with self._trouble():
+                self._durability = Durability.of(self.client)
+            if self._durability.must_wait and self._durability != before:
+                logger.warning("%s. %s", self._durability, DISK_REMEDY)
+        return self._durability.must_wait
+
+    def _wait_for_disk(self) -> None:
+        # The server waits for all that was written before the last write of this connection. A script that has found
+        # its work done has written nothing, although the one that did it may be waiting still: so something is written.
+        with self.client.pipeline(transaction=False) as pipeline:
+            pipeline.set(self.key("disk"), 1)
+            pipeline.execute_command("WAITAOF", 1, 0, round(1000 * DISK_PATIENCE_S))  # type: ignore[no-untyped-call]
+            _, (disks, _) = pipeline.execute()
+        if not disks:
+            raise redis.TimeoutError(f"its disk has not taken the change within {DISK_PATIENCE_S:.0f} s")
+
     @contextmanager
     def _trouble(self) -> Iterator[None]:
         try:
@@ -136,7 +181,7 @@ class Keyspace:
         ) as error:
             raise self._unavailable(error) from error
         except redis.ResponseError as error:
-            if tells_of_trouble(str(error)):
+            if tells_of_trouble(str(error)) or "WAITAOF" in str(error):
                 raise self._unavailable(error) from error
             raise
 

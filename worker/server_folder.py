@@ -104,7 +104,7 @@ port {port}
 requirepass {password}
 dir "{quoted}"
 appendonly yes
-appendfsync everysec
+appendfsync always
 aof-load-truncated yes
 save ""
 maxmemory-policy noeviction

@@ -132,6 +132,7 @@ def _server(settings: Settings) -> Iterator[Finding]:
 
 
 def _embedded_server() -> Finding:
+    from worker.fitness import Durability
     from worker.server_program import NoServerProgram, find_server_program
 
     try:
@@ -139,17 +140,18 @@ def _embedded_server() -> Finding:
     except NoServerProgram as error:
         return Finding(subject="server", grade=Grade.PROBLEM, finding="no server program", remedy=str(error))
     version = ".".join(map(str, program.version))
-    return Finding(subject="server", grade=Grade.OK, finding=f"embedded: {program.path}, version {version}")
+    finding = f"embedded: {program.path}, version {version}; {Durability('always', can_wait=False)}"
+    return Finding(subject="server", grade=Grade.OK, finding=finding)
 
 
 def _given_server(url: str) -> Iterator[Finding]:
     from redis import Redis, RedisError
 
-    from worker.embedded_server import check_server
+    from worker.fitness import DISK_REMEDY, Durability, check_server
 
     try:
         with Redis.from_url(url, socket_timeout=SERVER_PATIENCE_S, socket_connect_timeout=SERVER_PATIENCE_S) as client:
-            problems = check_server(client)
+            problems, durability = check_server(client), Durability.of(client)
     except RedisError as error:
         remedy = "start it, correct REINMAX_REDIS_URL, or unset it for a server of our own"
         yield Finding(subject="server", grade=Grade.PROBLEM, finding=str(error), remedy=remedy)
@@ -157,7 +159,13 @@ def _given_server(url: str) -> Iterator[Finding]:
     for problem in problems:
         yield Finding(subject="server", grade=Grade.PROBLEM, finding="not fit to keep jobs", remedy=problem)
     if not problems:
-        yield Finding(subject="server", grade=Grade.OK, finding="answers at REINMAX_REDIS_URL")
+        is_slow = durability.must_wait
+        yield Finding(
+            subject="server",
+            grade=Grade.NOTE if is_slow else Grade.OK,
+            finding=f"answers at REINMAX_REDIS_URL; {durability}",
+            remedy=DISK_REMEDY if is_slow else None,
+        )
 
 
 def _disk(settings: Settings) -> Iterator[Finding]:
