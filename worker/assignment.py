@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from reinmax_core.run import Result, RunSpec
 from worker.attempt import Checkpoint
 from worker.jobs import Artifact, Cause, Failure, JobProgress
+from worker.keyspace import PATIENCE_S
 
 
 class _Message(BaseModel):
@@ -21,6 +22,8 @@ class Places(_Message):
 
     redis_url: str
     """With its password, which is why an assignment goes through a pipe."""
+    patience_s: float = PATIENCE_S
+    """For so long the server may take to answer."""
     artifacts_url: str
     data_dir: Path
     data_mirror: tuple[str, ...]

@@ -26,7 +26,7 @@ from worker.bell import ring
 from worker.embedded_server import EmbeddedServer, ServerNotStarted
 from worker.hardware import Machine, NoSuchGpu, find_machine
 from worker.jobs import Job, WorkerRecord
-from worker.keyspace import StoreUnavailable
+from worker.keyspace import PATIENCE_S, StoreUnavailable
 from worker.maintenance import Maintenance
 from worker.server_folder import StateFolderUnusable
 from worker.server_program import NoServerProgram
@@ -70,7 +70,7 @@ class WorkerProcess:
         self._settings, self._machine = settings, machine
         self._name = f"{socket.gethostname()}-{os.getpid()}"
         self._started_at = datetime.now(UTC)
-        self._store = JobStore.connect(redis_url)
+        self._store = JobStore.connect(redis_url, patience_s=_patience_s(settings))
         self._celery = application(redis_url)
         self._standby = Standby(machine)
         self._wake = _forgiving(partial(wake, self._celery))
@@ -154,10 +154,16 @@ def _parser() -> ArgumentParser:
 def _places(settings: Settings, redis_url: str) -> Places:
     return Places(
         redis_url=redis_url,
+        patience_s=_patience_s(settings),
         artifacts_url=settings.artifacts_url,
         data_dir=settings.data_dir,
         data_mirror=settings.data_mirror,
     )
+
+
+def _patience_s(settings: Settings) -> float:
+    """An answer that is longer under way than this is given up, so that a lease has room for three signs of life."""
+    return min(PATIENCE_S, settings.lease_s / 3)
 
 
 def _wait_for(store: JobStore) -> None:

@@ -31,6 +31,14 @@ def add_points(series: SeriesByName, step: int, metrics: Mapping[str, float]) ->
         points.value.append(value)
 
 
+def extend(series: SeriesByName, later: Mapping[str, Series]) -> None:
+    """Appends points that come behind those of `series`."""
+    for name, points in later.items():
+        known = series.setdefault(name, Series())
+        known.step.extend(points.step)
+        known.value.extend(points.value)
+
+
 def encode(series: Mapping[str, Series]) -> str:
     """JSON of the form `{"loss": {"step": [...], "value": [...]}}`."""
     columns = {name: {"step": points.step, "value": points.value} for name, points in series.items()}
@@ -41,8 +49,5 @@ def join(pieces: Iterable[str]) -> SeriesByName:
     """The series whose consecutive pieces `encode` wrote."""
     series: SeriesByName = {}
     for piece in pieces:
-        for name, columns in json.loads(piece).items():
-            points = series.setdefault(name, Series())
-            points.step.extend(columns["step"])
-            points.value.extend(columns["value"])
+        extend(series, {name: Series(**columns) for name, columns in json.loads(piece).items()})
     return series

@@ -53,7 +53,7 @@ class Training:
     def __init__(self, assignment: Assignment) -> None:
         places = assignment.places
         self._assignment = assignment
-        self._store = JobStore.connect(places.redis_url)
+        self._store = JobStore.connect(places.redis_url, patience_s=places.patience_s)
         self._attempt = self._store.attempt(assignment.job_id, assignment.epoch)
         self._saver = Saver(self._attempt, ArtifactStore(places.artifacts_url), assignment.checkpoint_interval_s)
         self._source = DataSource(directory=places.data_dir, mirrors=places.data_mirror)
@@ -74,17 +74,17 @@ class Training:
 
     def _run(self, stop: Stop) -> Outcome:
         trainer = self._trainer()
-        reporter = Reporter(self._attempt, trainer)
-        self._start(trainer, reporter)
-        stop.is_training = True
-        try:
-            return self._train(trainer, reporter, stop)
-        except Fenced:
-            raise
-        except Exception:
-            # The points before a failure explain it, and they end with this process.
-            reporter.try_to_flush()
-            raise
+        with Reporter(self._attempt, trainer) as reporter:
+            self._start(trainer, reporter)
+            stop.is_training = True
+            try:
+                return self._train(trainer, reporter, stop)
+            except Fenced:
+                raise
+            except Exception:
+                # The points before a failure explain it, and they end with this process.
+                reporter.flush(self._assignment.places.patience_s)
+                raise
 
     def _train(self, trainer: Trainer, reporter: Reporter, stop: Stop) -> Outcome:
         for progress in trainer:

@@ -11,12 +11,12 @@ from enum import StrEnum
 from worker.assignment import Outcome, outcomes
 from worker.attempt import Attempt, Order
 from worker.child import Child
-from worker.keyspace import StoreUnavailable
+from worker.heartbeat import Heartbeat
 from worker.output import Output
 from worker.settings import Settings
 from worker.standby import Standby
 
-TICK_S = 0.2
+TICK_S = 0.1
 REPLENISH_AFTER_S = 1.0
 """By then a job trains, and the start of the next training process no longer delays its first step."""
 OUTPUT_BYTES = 2**16
@@ -54,19 +54,20 @@ class Watch:
         is_stopping: threading.Event,
         standby: Standby,
     ) -> None:
-        self._attempt, self._child = attempt, child
+        self._child = child
         self._settings, self._is_stopping, self._standby = settings, is_stopping, standby
         self._began = time.monotonic()
         self._timeout_s = timeout_s
         self._kill_at: float | None = None
         self._output = Output(attempt)
+        self._heartbeat = Heartbeat(attempt, self._output, settings.lease_s)
         self._outcome = b""
         self.ending: Ending | None = None
         """Why the process was asked to end; None if it was not."""
 
     def until_the_end(self) -> Outcome | None:
         """Waits for the process to end. Returns what it says came of the run; None if it could not say."""
-        with selectors.DefaultSelector() as pipes:
+        with selectors.DefaultSelector() as pipes, self._heartbeat:
             pipes.register(self._child.output, selectors.EVENT_READ, self._output.add)
             pipes.register(self._child.outcome, selectors.EVENT_READ, self._add_outcome)
             self._watch(pipes)
@@ -84,7 +85,7 @@ class Watch:
             self._read(pipes, max(0.0, next_tick - time.monotonic()))
             if time.monotonic() >= next_tick:
                 self._tick()
-                next_tick = time.monotonic() + min(TICK_S, self._settings.lease_s / 3)
+                next_tick = time.monotonic() + TICK_S
             if self._child.exit_code is not None:
                 ended_at = min(ended_at, time.monotonic())
 
@@ -100,8 +101,7 @@ class Watch:
         self._outcome += written
 
     def _tick(self) -> None:
-        self._output.send()
-        self._obey(self._beat())
+        self._obey(self._heartbeat.order)
         age_s = time.monotonic() - self._began
         if self._timeout_s is not None and age_s > self._timeout_s:
             self._end(Ending.TIMEOUT)
@@ -111,13 +111,6 @@ class Watch:
             self._child.kill()
         if age_s > REPLENISH_AFTER_S and not self._is_stopping.is_set():
             self._standby.replenish()
-
-    def _beat(self) -> Order:
-        # Through an outage training goes on: whether the lease was lost, the first answer after it tells.
-        try:
-            return self._attempt.beat(self._settings.lease_s)
-        except StoreUnavailable:
-            return Order.CONTINUE
 
     def _obey(self, order: Order) -> None:
         if order is Order.CANCEL:
