@@ -42,7 +42,7 @@ class Shuffled:
 
 
 class Binarised:
-    """`Shuffled` images whose pixels are drawn from their grey levels, anew whenever an image is read or once.
+    """`Shuffled` images whose pixels are drawn from their grey levels whenever an image is read.
 
     The batch of a step depends on seed and step alone, also in its pixels.
 
@@ -50,16 +50,16 @@ class Binarised:
         levels: grey levels as bytes, on their device, [images, pixels].
         size: images a batch.
         seed: of order and pixels.
-        once: whether an image has the same pixels in every epoch.
+        drawn: whether the levels are 0 and 255 alone, as `binarised_once` gives them, and there is nothing to draw.
 
     Raises:
         ValueError: fewer images than one batch.
     """
 
-    def __init__(self, levels: Tensor, size: int, seed: int, *, once: bool = False) -> None:
-        self._seed, self._once = seed, once
+    def __init__(self, levels: Tensor, size: int, seed: int, *, drawn: bool = False) -> None:
+        self._seed, self._drawn = seed, drawn
         self._generator = torch.Generator(levels.device)
-        self._batches = Shuffled(binarised_once(levels, seed) if once else levels, size, seed)
+        self._batches = Shuffled(levels, size, seed)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -69,7 +69,7 @@ class Binarised:
     def __getitem__(self, step: int) -> Tensor:
         """Pixels of 0 and 1, [size, pixels], float32."""
         rows = self._batches[step]
-        if self._once:
+        if self._drawn:
             return rows.float() / 255
         self._generator.manual_seed(seed_for("pixels", self._seed, step))
         return binarised(rows, self._generator)

@@ -39,7 +39,7 @@ REINMAX_OMNIGLOT_3 = Recommendation(optimizer="radam", lr=5e-4, tau=1.2)
 
 @dataclass(frozen=True, slots=True)
 class Images(images.Images):
-    """Images of all three parts."""
+    """Images of all three parts; those with pixels that are drawn once have the levels 0 and 255 alone."""
 
     validation: Tensor
 
@@ -79,8 +79,7 @@ class BernoulliVae(ImageAutoencoding):
     )
     binarisation: Literal["dynamic", "static"] = Field(
         default="dynamic",
-        description="Pixels are drawn from grey levels whenever an image is read, or once: of the seed for training, "
-        "the same for every run for validation and test.",
+        description="Pixels are drawn from grey levels whenever an image is read, or once, the same for every run.",
     )
     prior: Literal["fixed", "learned", "paper"] = Field(
         default="fixed",
@@ -174,7 +173,8 @@ class BernoulliVae(ImageAutoencoding):
         count, test = self._trained_on(len(found.train)), found.test
         train, validation = found.train[:count], found.train[count:]
         if self.binarisation == "static":
-            validation, test = binarised_once(validation, 0), binarised_once(test, 0)
+            # What is trained on is drawn of other random numbers than what the model is judged by.
+            train, validation, test = binarised_once(train, 1), binarised_once(validation, 0), binarised_once(test, 0)
         return Images(train=train.to(device), validation=validation.to(device), test=test.to(device))
 
     def _trained_on(self, count: int) -> int:
@@ -184,7 +184,7 @@ class BernoulliVae(ImageAutoencoding):
     def batches(self, data: Images, seed: int) -> Batches:
         from reinmax_core.batches import Binarised
 
-        return Binarised(data.train, self.batch, seed, once=self.binarisation == "static")
+        return Binarised(data.train, self.batch, seed, drawn=self.binarisation == "static")
 
     def seen(self, levels: Tensor, generator: Generator) -> Tensor:
         """Pixels of 0 and 1 that are drawn from the grey levels."""

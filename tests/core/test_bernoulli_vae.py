@@ -1,4 +1,4 @@
-"""The autoencoder with binary latents: bounds and gradients by enumeration, pixels, refusals, resumption."""
+"""The autoencoder with binary latents: bounds and gradients by enumeration, refusals, resumption."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from reinmax_core import RunSpec, Trainer
-from reinmax_core.batches import Binarised, binarised, binarised_once
 from reinmax_core.checkpoint import encode, restore
 from reinmax_core.data import DataSource
 from reinmax_core.estimators import Exact, ReinMax, Relax, Rloo, StraightThrough
@@ -206,42 +205,6 @@ def test_data_sets_are_divided_as_published(dataset: str, sizes: tuple[int, int,
     assert task.batches(data, seed=0).steps_per_epoch == sizes[0] // 100
     assert data.train.shape[1:] == (784,)
     assert data.train.dtype == torch.uint8
-
-
-def test_pixels_are_drawn_as_often_as_their_grey_levels_say() -> None:
-    levels = torch.arange(256, dtype=torch.uint8).expand(20_000, 256)
-    found = binarised(levels, generator())
-    assert set(found.unique().tolist()) == {0.0, 1.0}
-    assert found[:, 0].sum() == 0
-    assert found[:, 255].sum() == 20_000
-    p = torch.arange(1, 255, dtype=torch.float64) / 255
-    z = (found[:, 1:255].double().mean(0) - p) / (p * (1 - p) / 20_000).sqrt()
-    assert z.abs().max() < 4.5
-
-
-def test_pixels_are_drawn_anew_whenever_an_image_is_read_or_once() -> None:
-    levels = torch.full((10, 784), 128, dtype=torch.uint8)
-    levels[:, :10] = torch.eye(10, dtype=torch.uint8) * 255  # tells the images apart
-
-    def epoch(number: int, *, once: bool, seed: int = 3) -> Tensor:
-        batches = Binarised(levels, 5, seed, once=once)
-        rows = torch.cat([batches[2 * number], batches[2 * number + 1]])
-        return rows[rows[:, :10].argmax(1).argsort()]
-
-    assert torch.equal(epoch(0, once=False), epoch(0, once=False)), "a step's pixels depend on seed and step"
-    assert not torch.equal(epoch(0, once=False), epoch(1, once=False))
-    assert torch.equal(epoch(0, once=True), epoch(1, once=True))
-    assert not torch.equal(epoch(0, once=True), epoch(0, once=True, seed=4))
-    assert torch.equal(epoch(0, once=True)[:, 10:], binarised_once(levels, 3)[:, 10:].float() / 255)
-
-
-def test_static_test_images_are_the_same_for_every_evaluation() -> None:
-    data = BernoulliVae(binarisation="static").data(CPU, SOURCE)
-    assert set(data.test.unique().tolist()) == set(data.validation.unique().tolist()) == {0, 255}
-    assert torch.equal(data.test, BernoulliVae(binarisation="static").data(CPU, SOURCE).test)
-    assert len(data.train.unique()) == 256, "training images are drawn of the run's seed"
-    grey = BernoulliVae().data(CPU, SOURCE)
-    assert data.test.double().mean().item() == pytest.approx(grey.test.double().mean().item(), rel=0.001)
 
 
 @pytest.mark.parametrize("estimator", discover(Estimator))
