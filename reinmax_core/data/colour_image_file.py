@@ -65,7 +65,7 @@ class ColourImageFile(Readable):
                 f"{subject} should have the shape [images, 3, 32, 32] or [images, 32, 32, 3], but has "
                 f"{list(found.shape)}; save it so"
             )
-        levels = in_bytes(found, subject)
+        (levels,) = in_bytes({subject: found})
         return ascontiguousarray(levels if found.shape[1:] == SHAPES[0] else levels.transpose(0, 3, 1, 2))
 
     def _labels(self, found: NDArray[Any], images: int, classes: int) -> NDArray[numpy.int64]:

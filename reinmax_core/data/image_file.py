@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, final
@@ -86,7 +87,7 @@ class ImageFile(Readable):
             ImagesUnfit: the file cannot be read, or its arrays are missing or of another shape, type or range.
         """
         arrays = _arrays(tuple(self._paths(source).values()))
-        parts = [_levels(found, f"{name} of {self.name!r}", shape) for name, found in arrays.items()]
+        parts = _levels({f"{name} of {self.name!r}": found for name, found in arrays.items()}, shape)
         train, test = parts if len(parts) == 2 else self._divided(parts[0])
         return OwnImages(train, test)
 
@@ -116,7 +117,8 @@ def _arrays(paths: tuple[Path, ...]) -> dict[str, NDArray[Any]]:
     """Training images, and test images if there are any, by their names."""
     if paths[0].suffix == ".npz":
         return npz_arrays(paths[0], ("train_images",), ("test_images",))
-    return {name: idx.read(path, axes=3) for name, path in zip(("train_images", "test_images"), paths, strict=False)}
+    names = ("train_images", "test_images")
+    return {name: idx.read(path, 3, "save it anew") for name, path in zip(names, paths, strict=False)}
 
 
 def npz_arrays(path: Path, needed: tuple[str, ...], optional: tuple[str, ...] = ()) -> dict[str, NDArray[Any]]:
@@ -145,31 +147,65 @@ def npz_arrays(path: Path, needed: tuple[str, ...], optional: tuple[str, ...] = 
         ) from error
 
 
-def _levels(found: NDArray[Any], subject: str, shape: tuple[int, int]) -> NDArray[numpy.uint8]:
-    """Grey levels [images, height, width] as bytes, from what a user's array holds."""
+def _levels(arrays: Mapping[str, NDArray[Any]], shape: tuple[int, int]) -> list[NDArray[numpy.uint8]]:
+    """Grey levels [images, height, width] as bytes, from what a user's arrays hold."""
     from numpy import ascontiguousarray
 
-    _check_shape(found, subject, shape)
-    return ascontiguousarray(in_bytes(found, subject).reshape(-1, *shape))
+    for subject, found in arrays.items():
+        _check_shape(found, subject, shape)
+    return [ascontiguousarray(levels.reshape(-1, *shape)) for levels in in_bytes(arrays)]
 
 
-def in_bytes(found: NDArray[Any], subject: str) -> NDArray[numpy.uint8]:
+def in_bytes(arrays: Mapping[str, NDArray[Any]]) -> list[NDArray[numpy.uint8]]:
     """Levels 0 to 255, from such bytes, floats from 0 to 1 or booleans.
 
+    Args:
+        arrays: those of a file, by what messages call them.
+
     Raises:
-        ImagesUnfit: the array, which messages call `subject`, holds something else.
+        ImagesUnfit: one of them holds something else, or their bytes are 0 and 1.
     """
+    levels = [_in_bytes(found, subject) for subject, found in arrays.items()]
+    _check_bytes(arrays)
+    return levels
+
+
+def _in_bytes(found: NDArray[Any], subject: str) -> NDArray[numpy.uint8]:
     from numpy import bool_, floating, issubdtype, uint8
 
     if found.dtype == bool_:
         return found * uint8(255)
     if issubdtype(found.dtype, floating):
         # NaN is not in the range either.
-        _check_range(bool(((found >= 0) & (found <= 1)).all()), found, subject, "floats from 0 to 1", "divide by 255")
+        fits = bool(((found >= 0) & (found <= 1)).all())
+        _check_range(fits, found, subject, "floats from 0 to 1", "" if fits else _remedy_of_floats(found))
         return (255.0 * found).round().astype(uint8)
     _check_range(found.dtype == uint8, found, subject, "uint8, floats from 0 to 1 or booleans", "convert them")
-    _check_range(bool(found.max() > 1), found, subject, "uint8 from 0 to 255", "save 0 and 1 as booleans")
     return found
+
+
+def _remedy_of_floats(found: NDArray[Any]) -> str:
+    from numpy import isfinite
+
+    if not isfinite(found).all():
+        return "replace what is no finite number"
+    if found.min() < 0:
+        return "scale them, as by (x - x.min()) / (x.max() - x.min())"
+    return "divide by 255" if found.max() <= 255 else "divide by the largest level there can be, such as 65535"
+
+
+def _check_bytes(arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Refuses bytes of 0 and 1, on which a model would see nothing; one array may be black beside another."""
+    from numpy import uint8
+
+    levels = {subject: found for subject, found in arrays.items() if found.dtype == uint8}
+    if levels:
+        subject = max(levels, key=lambda name: int(levels[name].max()))
+        brightest = levels[subject].max()
+        # All black alone is what casting leaves of fractions; beside an array of another kind it is taken as it is.
+        fits = brightest > 1 or (brightest == 0 and len(levels) < len(arrays))
+        remedy = "multiply by 255 before they become bytes, or in an .npz file save 0 and 1 as booleans"
+        _check_range(bool(fits), levels[subject], subject, "uint8 from 0 to 255", remedy)
 
 
 def _check_shape(found: NDArray[Any], subject: str, shape: tuple[int, int]) -> None:

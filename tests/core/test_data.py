@@ -102,6 +102,7 @@ def test_what_is_no_idx_file_is_refused(tmp_path: Path, content: bytes, finding:
     with pytest.raises(DataCorrupt, match=finding) as refusal:
         idx.read(path, axes=2)
     assert str(path) in str(refusal.value)
+    assert str(refusal.value).endswith("; fetch it again")
 
 
 LISTING = """

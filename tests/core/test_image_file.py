@@ -58,6 +58,13 @@ def test_floats_and_booleans_become_levels(source: DataSource) -> None:
     assert numpy.array_equal(found.test, 255 * (levels(20) > 127))
 
 
+@pytest.mark.parametrize("train", [levels(20), levels(20) / 255, levels(20) > 127])
+def test_test_images_may_be_black(source: DataSource, train: Any) -> None:
+    found = saved(source, train_images=train, test_images=0 * levels(5)).load(source, SHAPE)
+    assert found.train.max() > 1
+    assert found.test.max() == 0
+
+
 def test_the_last_tenth_is_held_out_where_there_are_no_test_images(
     source: DataSource, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -115,9 +122,17 @@ def test_mirror_folders_have_files_too_and_the_data_folder_goes_first(source: Da
         ({"train_images": levels(20), "test_images": levels(5, shape=(5,))}, r"test_images of .* but has \[5, 5\]"),
         ({"train_images": levels(20).astype(int)}, "should be uint8, .* but is int64 from 0 to 25.; convert them"),
         ({"train_images": levels(20).astype(float)}, "floats from 0 to 1, but is float64 from 0.0 to 25..0; divide"),
-        ({"train_images": levels(20) / 255 - 0.1}, "floats from 0 to 1, but is float64 from -0.1 to"),
-        ({"train_images": numpy.full((20, 4, 3), numpy.nan)}, "floats from 0 to 1, but is float64 from nan to nan"),
-        ({"train_images": levels(20) // 128}, "uint8 from 0 to 255, but is uint8 from 0 to 1; save 0 and 1 as bool"),
+        ({"train_images": levels(20) / 255 - 0.1}, r"float64 from -0.1 to 0\.\d+; scale them, as by \(x - x.min\(\)\)"),
+        ({"train_images": numpy.full((20, 4, 3), numpy.nan)}, "float64 from nan to nan; replace what is no finite"),
+        ({"train_images": numpy.full((20, 4, 3), numpy.inf)}, "float64 from inf to inf; replace what is no finite"),
+        ({"train_images": levels(20) * 257.0}, "float64 from 0.0 to 65535.0; divide by the largest level there can"),
+        ({"train_images": levels(20) // 128}, "uint8 from 0 to 255, but is uint8 from 0 to 1; mult.* 0 and 1 as bool"),
+        (
+            {"train_images": 0 * levels(20), "test_images": levels(5) // 128},
+            "test_images of .* should be uint8 from 0 to 255, but is uint8 from 0 to 1",
+        ),
+        ({"train_images": 0 * levels(20), "test_images": 0 * levels(5)}, "but is uint8 from 0 to 0; multiply"),
+        ({"train_images": levels(20) / 255, "test_images": levels(5) // 128}, "test_images of .* is uint8 from 0 to 1"),
         ({"train_images": numpy.full((20, 4, 3), "ink")}, "should be uint8, .* but is <U3; convert"),
         ({"train_images": levels(1)}, "should hold two images or more, but holds 1"),
     ],
@@ -148,9 +163,14 @@ def test_what_is_no_archive_is_refused(source: DataSource, content: bytes | str)
 
 
 def test_what_is_no_idx_file_is_refused(source: DataSource) -> None:
-    (source.directory / "images-idx3-ubyte").write_bytes(idx(levels(20))[:-1])
-    with pytest.raises(DataCorrupt, match="images-idx3-ubyte announces"):
-        ImageFile(name="images-idx3-ubyte").load(source, SHAPE)
+    for name, content in (
+        ("images-idx3-ubyte", idx(levels(20))[:-1]),
+        ("plain-idx3-ubyte", b"plain text"),
+        ("cut-idx3-ubyte.gz", gzip.compress(idx(levels(20)))[:-9]),
+    ):
+        (source.directory / name).write_bytes(content)
+        with pytest.raises(DataCorrupt, match=f"{name} (announces|should be).*; save it anew$"):
+            ImageFile(name=name).load(source, SHAPE)
 
 
 def test_a_missing_file_is_told_with_the_places_where_it_should_be(source: DataSource) -> None:
