@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, final
+from typing import TYPE_CHECKING, ClassVar, Literal, final
 
 from pydantic import Field
 
@@ -35,6 +35,8 @@ class ArgmaxStraightThrough(Pathwise):
     Source: the deterministic form of Bengio, Leonard and Courville, "Estimating or Propagating Gradients
     Through Stochastic Neurons for Conditional Computation", 2013, https://arxiv.org/abs/1308.3432.
     """
+
+    is_random: ClassVar[bool] = False
 
     name: Literal["argmax_straight_through"] = "argmax_straight_through"
     tau: float = Field(default=0.6, gt=0, le=1000)

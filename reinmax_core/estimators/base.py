@@ -53,6 +53,9 @@ class Estimator(Value, ABC):
     binary_only: ClassVar[bool] = False
     """Whether it exists for two classes alone."""
 
+    is_random: ClassVar[bool] = True
+    """Whether `sample` gives draws of the distribution, and not what is likeliest."""
+
     @property
     @abstractmethod
     def evaluations(self) -> int:

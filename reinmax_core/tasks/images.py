@@ -150,7 +150,7 @@ class ImageAutoencoding(ImageTask, ABC):
         import torch
 
         images = self.seen(data.test[: RECONSTRUCTED_ROWS * COLUMNS], generator)
-        draws = estimator.sample(model.logits(images), generator=generator)
+        draws = _drawn(model.logits(images), estimator, generator)
         pairs = zip(images.split(COLUMNS), model.decoded(draws).sigmoid().split(COLUMNS), strict=True)  # type: ignore[no-untyped-call]
         return self._picture([row for pair in pairs for row in pair], torch.zeros_like(images[:1]))
 
@@ -170,13 +170,13 @@ class ImageAutoencoding(ImageTask, ABC):
 
     @final
     def terms(self, model: Autoencoder, levels: Tensor, estimator: Estimator, generator: Generator) -> dict[str, float]:
-        """Means over images in nats, at one draw of the estimator each: `loss`, the negative lower bound, its terms
+        """Means over images in nats, at one draw of q each: `loss`, the negative lower bound, its terms
         `reconstruction` and `kl`, and `entropy`, that of q.
         """
         names, sums = ("reconstruction", "kl", "entropy"), [0.0, 0.0, 0.0]
         for images in self._seen(levels, EVALUATION_ROWS, generator):
             logits = model.logits(images)
-            draws = estimator.sample(logits, generator=generator)
+            draws = _drawn(logits, estimator, generator)
             found = (model.reconstruction(images, draws), model.divergence(logits), model.entropy(logits))
             sums = [total + values.sum().item() for total, values in zip(sums, found, strict=True)]
         means = {name: total / len(levels) for name, total in zip(names, sums, strict=True)}
@@ -198,6 +198,15 @@ class ImageAutoencoding(ImageTask, ABC):
     def _seen(self, levels: Tensor, rows: int, generator: Generator) -> Iterator[Tensor]:
         for part in levels.split(rows):  # type: ignore[no-untyped-call]
             yield self.seen(part, generator)
+
+
+def _drawn(logits: Tensor, estimator: Estimator, generator: Generator) -> Tensor:
+    """A draw of q for every image: the estimator's, unless it makes none; at the likeliest code there is no bound."""
+    from reinmax_core import categorical
+
+    if estimator.is_random:
+        return estimator.sample(logits, generator=generator)
+    return categorical.sample(logits, generator)
 
 
 def of_test_images(found: dict[str, float]) -> dict[str, float]:

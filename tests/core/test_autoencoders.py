@@ -18,11 +18,13 @@ from torch import Tensor, nn
 
 from reinmax_core import RunSpec, Trainer, load_model
 from reinmax_core.checkpoint import MODEL, CheckpointCorrupt, CheckpointVersion, save_to
-from reinmax_core.estimators import ReinMax
+from reinmax_core.estimators import ArgmaxStraightThrough, ReinMax
+from reinmax_core.estimators.base import Estimator
 from reinmax_core.models.autoencoder import Autoencoder
 from reinmax_core.models.categorical_autoencoder import CategoricalAutoencoder
 from reinmax_core.pictures import png
 from reinmax_core.tasks.categorical_vae import CategoricalVae
+from reinmax_core.value import discover
 
 PIXELS, LATENTS, CATEGORIES = 6, 2, 3
 TASKS = {
@@ -148,6 +150,23 @@ def test_figures_of_test_images_agree_with_one_another() -> None:
     assert found["train_loss"] == pytest.approx(found["train_reconstruction"] + found["train_kl"])
     assert 0 < found["test_loss"] - found["test_bound"] < 5
     assert "test_bound" not in finished("categorical_vae", bound_samples=0).final
+
+
+@pytest.mark.parametrize("estimator", [found for found in discover(Estimator).values() if not found.binary_only])
+def test_figures_are_at_draws_of_the_posterior_whichever_the_estimator(
+    model: CategoricalAutoencoder, estimator: type[Estimator]
+) -> None:
+    task = Precise(categories=CATEGORIES, latents=LATENTS)
+    x = levels().double() / 255
+    reconstruction, divergence, entropy, _ = (
+        sum(column) / len(x) for column in zip(*(by_enumeration(model, image) for image in x.tolist()), strict=True)
+    )
+    found = task.terms(model, levels().repeat(3000, 1), estimator(), generator())  # type: ignore[call-arg]
+    assert found["reconstruction"] == pytest.approx(reconstruction, abs=0.05)
+    assert found["kl"] == pytest.approx(divergence)
+    assert found["entropy"] == pytest.approx(entropy)
+    at_mode = ArgmaxStraightThrough().sample(model.logits(x))
+    assert abs(model.reconstruction(x, at_mode).mean().item() - reconstruction) > 0.2, "no likeliest code"
 
 
 @pytest.mark.parametrize(("activation", "lowest"), [("relu", 0.0), ("leaky_relu", -0.01)])
