@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import cache
+from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
-from reinmax_core.data.base import Availability, Citation, DataSet, DataSource
+from reinmax_core.data.base import Availability, Citation, DataSet, DataSource, Located
 from reinmax_core.data.file import DataFile
 from reinmax_core.estimators.base import Estimator, Pathwise
 from reinmax_core.estimators.from_costs import Learned
@@ -85,7 +87,8 @@ class DataSetEntry(_Entry):
     citation: Citation
     """Whom to name."""
     bytes: int | None
-    """Size of its files together; null where that of one is not known."""
+    """Size of its files together. Where that of one is not published, its copy here counts, or what may stand in its
+    place; null where there is neither."""
     files: tuple[DataFile, ...]
     """Its files, with sizes, checksums and addresses, and what may stand in their place."""
     availability: Availability
@@ -94,15 +97,17 @@ class DataSetEntry(_Entry):
     @classmethod
     def of(cls, dataset: DataSet, source: DataSource) -> Self:
         """The entry of a data set as that source has it now."""
+        availability = dataset.availability(source)
+        copies = {copy.name: copy for copy in availability.found}
         return cls(
             name=dataset.name,
             title=dataset.title,
             summary=_summary(type(dataset)),
             licence=dataset.terms,
             citation=dataset.citation,
-            bytes=_sum(file.bytes for file in dataset.files),
+            bytes=_sum(_size(file, copies.get(file.name)) for file in dataset.files),
             files=dataset.files,
-            availability=dataset.availability(source),
+            availability=availability,
         )
 
 
@@ -157,6 +162,13 @@ def _about(value_class: type[Value]) -> dict[str, Any]:
         "source": sources[0].removeprefix("Source: ") if sources else None,
         "json_schema": value_class.model_json_schema(),
     }
+
+
+def _size(file: DataFile, copy: Located | None) -> int | None:
+    if file.bytes is None and copy:
+        with suppress(OSError):  # It may be gone by now.
+            return Path(copy.path).stat().st_size
+    return file.bytes or (file.alternative.bytes if file.alternative else None)
 
 
 def _sum(sizes: Iterable[int | None]) -> int | None:

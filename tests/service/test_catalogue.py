@@ -10,6 +10,7 @@ import httpx
 
 from reinmax_core.data.base import DataSet, DataSource
 from reinmax_core.data.listops import Listops
+from reinmax_core.data.omniglot import Omniglot
 from reinmax_core.estimators.base import Estimator
 from reinmax_core.tasks.base import Task
 from reinmax_core.value import discover
@@ -53,7 +54,7 @@ def test_every_data_set_is_listed_with_its_checksums(http: httpx.Client) -> None
             assert file["sha256"] is None or len(file["sha256"]) == 64
         assert entry["licence"]
         sizes = [file["bytes"] for file in entry["files"]]
-        assert entry["bytes"] == (None if None in sizes else sum(sizes))
+        assert entry["bytes"] == sum(sizes) if None not in sizes else entry["bytes"] > 0
         assert entry["availability"]["available"] == (entry["availability"]["reason"] is None)
 
 
@@ -88,6 +89,18 @@ def test_what_stands_in_for_a_file_and_what_can_be_made_is_told(tmp_path: Path) 
     there = DataSetEntry.of(Listops(), source).availability
     assert there.available, "the training file is made anew"
     assert [(copy.name, copy.read) for copy in there.found] == [(file.name, f"{file.name}.gz") for file in published]
+
+
+def test_a_size_that_is_not_published_is_that_of_what_would_be_read(tmp_path: Path) -> None:
+    source, (file,) = DataSource(directory=tmp_path), Omniglot.files
+    assert file.bytes is None
+    assert file.alternative and file.alternative.bytes
+    assert DataSetEntry.of(Omniglot(), source).bytes == file.alternative.bytes, "as it would be without the published"
+    for name, size in ((file.alternative.name, file.alternative.bytes), (file.name, 12345)):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(bytes(size))
+        assert DataSetEntry.of(Omniglot(), source).bytes == size
 
 
 def _mnist(url: str) -> dict[str, Any]:
