@@ -7,69 +7,20 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import psutil
 import pytest
 
 from service.client import Client
 from service.client.address import running_here
 from service.client.errors import Unauthorized
 from service.local import LocalStack
+from tests.acceptance.stack import COMMAND, Up, eventually, up
 from worker.jobs import Job, State
 from worker.settings import Settings
 
-COMMAND = (str(Path(sys.executable).with_name("reinmax")), "up", "--json", "--port", "0")
 SHORT = {"task": "polynomial", "estimator": "reinmax", "steps": 50}
 ENDLESS = SHORT | {"steps": 10**6}
-
-
-class Up:
-    """A running `reinmax up`."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        assert process.stdout is not None
-        self.process, self._output = process, process.stdout
-        self.url = self.line_with("url")["url"]
-
-    def line_with(self, key: str) -> dict[str, str]:
-        """The next line of its output that has the key."""
-        for line in self._output:
-            if key in (said := json.loads(line)):
-                return dict(said)
-        raise AssertionError(f"reinmax up ended with {self.process.wait()} and never said {key!r}")
-
-    @property
-    def family(self) -> list[psutil.Process]:
-        """All processes that it has started, however indirectly."""
-        return psutil.Process(self.process.pid).children(recursive=True)
-
-    def end(self, number: int) -> int:
-        """Its exit code after that signal."""
-        self.process.send_signal(number)
-        self.process.communicate(timeout=40)
-        return self.process.returncode
-
-
-@contextmanager
-def up(state_dir: Path) -> Iterator[Up]:
-    own = {name: value for name, value in os.environ.items() if not name.startswith("REINMAX_")}
-    told = {"REINMAX_STATE_DIR": str(state_dir), "REINMAX_LEASE_S": "3", "REINMAX_CANCEL_GRACE_S": "5"}
-    with subprocess.Popen(COMMAND, env=own | told, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            yield Up(process)
-        finally:
-            process.kill()
-
-
-def eventually(condition: Callable[[], bool], timeout_s: float = 15) -> bool:
-    deadline = time.monotonic() + timeout_s
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return condition()
 
 
 def running(job: Job, client: Client) -> bool:

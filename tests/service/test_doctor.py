@@ -1,0 +1,36 @@
+"""What the doctor says of the server: whether a job that was accepted is on disk, and what that costs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from redis import Redis
+
+from service.commands.doctor import Finding, Grade, examine
+from worker.embedded_server import EmbeddedServer
+from worker.settings import Settings
+
+
+def of_the_server(tmp_path: Path, url: str | None) -> Finding:
+    report = examine(Settings(redis_url=url, state_dir=tmp_path / "state", data_dir=tmp_path / "data"))
+    (found,) = (finding for finding in report.findings if finding.subject == "server")
+    return found
+
+
+def test_a_server_of_our_own_writes_at_once(tmp_path: Path) -> None:
+    found = of_the_server(tmp_path, None)
+    assert found.grade is Grade.OK
+    assert "appendfsync is always" in found.finding
+
+
+def test_what_another_server_does_is_told_with_the_remedy(tmp_path: Path) -> None:
+    with EmbeddedServer(tmp_path) as server, Redis.from_url(server.url) as client:
+        assert "appendfsync is always" in of_the_server(tmp_path, server.url).finding
+        client.config_set("appendfsync", "everysec")
+        slow = of_the_server(tmp_path, server.url)
+        client.config_set("appendfsync", "no")
+        unfit = of_the_server(tmp_path, server.url)
+    assert (slow.grade, unfit.grade) == (Grade.NOTE, Grade.PROBLEM)
+    assert "appendfsync is everysec, so each submission waits for the disk" in slow.finding
+    assert "appendfsync is no" in str(unfit.remedy)
+    assert "CONFIG SET appendfsync always" in str(slow.remedy) and "CONFIG SET appendfsync always" in str(unfit.remedy)
