@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from reinmax_core.data.base import DataSet, DataSource
 
 
+NEAREST: Final = 2.0**-63
+"""Distances up to this count as 0 for exponents below 2: its power of -2 is just still finite in single precision."""
+
+
 class Polynomial(Task):
     """Minimise E[mean over l of |D_l - c_l|^p] over the logits of L independent binary variables D.
 
@@ -28,7 +32,7 @@ class Polynomial(Task):
 
     name: Literal["polynomial"] = "polynomial"
     latents: int = Field(default=128, ge=1, le=10**6, description="L, the number of binary variables.")
-    p: float = Field(default=2.0, ge=1, le=16, description="The exponent.")
+    p: float = Field(default=2.0, gt=0, le=16, description="The exponent.")
     c: Annotated[float, Field(ge=-100, le=100)] | Literal["linear"] = Field(
         default=0.45, description="The target of every variable, or 'linear' for c_l = (l - 0.5) / L, l = 1 to L."
     )
@@ -103,8 +107,14 @@ class Polynomial(Task):
         return torch.full((self.latents,), self.c)
 
     def power(self, distance: Tensor) -> Tensor:
-        """|distance|^p."""
-        return distance.square() if self.p == 2 else distance.abs().pow(self.p)
+        """|distance|^p, whose derivatives at distance 0 are taken as 0 where there are none."""
+        if self.p == 2:
+            return distance.square()
+        if self.p > 2 or self.p == 1:
+            return distance.abs().pow(self.p)
+        # What is clamped has no derivative; else p |d|^(p-1), or in control variates the next one, would be infinite.
+        powers = distance.abs().clamp(min=NEAREST).pow(self.p)
+        return powers if self.p > 1 else powers.where(distance.abs() > NEAREST, 0)
 
 
 class _Always:

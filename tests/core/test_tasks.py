@@ -25,6 +25,8 @@ PAIRS = [
     if task_class().objection(estimator_class()) is None  # type: ignore[call-arg]
 ]
 
+POLYNOMIAL = [estimator for task, estimator in PAIRS if task == "polynomial"]
+
 
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
@@ -90,11 +92,39 @@ def test_polynomial_reports_the_published_optimum(c: Any, p: float, optimum: flo
     assert metrics["expected_loss"] - metrics["gap"] == pytest.approx(optimum, abs=1e-5)
 
 
-@pytest.mark.parametrize("p", [1.0, 1.5, 2.0, 2.5, 3.0])
+@pytest.mark.parametrize("p", [1e-3, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0])
 def test_polynomial_power_is_the_power(p: float) -> None:
     distance = torch.tensor([-0.55, -0.1, 0.45, 1.0], dtype=torch.float64)
     expected = [abs(value) ** p for value in distance.tolist()]
     assert Polynomial(p=p).power(distance).tolist() == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("p", [1e-3, 0.5, 1.0, 1.5, 2.0, 2.5])
+def test_polynomial_power_has_two_derivatives_of_0_at_distance_0_and_finite_ones_near_it(p: float) -> None:
+    distance = torch.tensor([0.0, -0.0, 1e-45, -1e-38, 1e-20, 2e-19, 0.5], requires_grad=True)
+    values = Polynomial(p=p).power(distance)
+    (first,) = torch.autograd.grad(values.sum(), distance, create_graph=True)
+    (second,) = torch.autograd.grad(first.sum(), distance)
+    assert values[:2].tolist() == pytest.approx([0, 0], abs=1e-28)
+    assert first[:2].tolist() == [0, 0]
+    assert second[:2].tolist() == [2 * (p == 2)] * 2
+    assert first.isfinite().all()
+    assert second.isfinite().all()
+    assert first[-1].item() == pytest.approx(p * 0.5 ** (p - 1))
+    assert second[-1].item() == pytest.approx(p * (p - 1) * 0.5 ** (p - 2), abs=1e-6)
+
+
+@pytest.mark.parametrize("estimator", [*POLYNOMIAL, {"name": "rebar", "tau": 1e-3}, {"name": "relax", "tau": 1e-3}])
+@pytest.mark.parametrize("p", [0.5, 1.5])
+@pytest.mark.parametrize("c", [0, 1])
+def test_polynomial_trains_where_draws_meet_their_targets(estimator: Any, p: float, c: float) -> None:
+    task = {"name": "polynomial", "latents": 6, "batch": 12, "p": p, "c": c}
+    trainer = Trainer(RunSpec.model_validate({"task": task, "estimator": estimator, "steps": 6, "log_every": 1}))
+    assert [progress.step for progress in trainer] == list(range(1, 7))
+    for parameter in trainer.model.parameters():
+        assert parameter.isfinite().all()
+        assert parameter.grad is not None
+        assert parameter.grad.isfinite().all()
 
 
 def test_polynomial_exact_gradient_is_that_of_the_expected_loss() -> None:
