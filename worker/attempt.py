@@ -22,14 +22,11 @@ from worker.jobs import (
     State,
 )
 from worker.keyspace import Keyspace
+from worker.reasons import CANCELLED, PAUSE_WITHDRAWN, PAUSED
 from worker.series import Series, encode
 
 CHECKPOINTS_KEPT = 2
 LOG_LIMIT_BYTES = 2**20
-REPEATABLE = frozenset({Cause.LOST, Cause.OOM})
-"""Causes that another attempt may not meet again."""
-
-CANCELLED = Reason(code="cancelled", message="cancelled on request")
 
 
 class Fenced(Exception):
@@ -41,7 +38,9 @@ class Order(StrEnum):
 
     CONTINUE = "continue"
     CANCEL = "cancel"
-    """Have the training process save a checkpoint and end."""
+    """Have the training process save a checkpoint and end, then `stop`."""
+    PAUSE = "pause"
+    """Have the training process save a checkpoint and end, then `pause`."""
     FENCED = "fenced"
     """Kill the training process: the job is no longer this attempt's."""
 
@@ -167,22 +166,14 @@ class Attempt:
         """Ends the attempt; the job fails, or waits again where that may help and an attempt is left.
 
         Returns:
-            `failed`, `queued` or, if it was to be cancelled meanwhile, `cancelled`.
+            `failed`, `queued` or, if it was to be cancelled or paused meanwhile, `cancelled` or `paused`.
 
         Raises:
             Fenced: the job is no longer this attempt's.
         """
         reason = Reason(code=cause.value, message=failure.message)
-        repeatable = int(cause in REPEATABLE)
-        texts = (
-            reason.model_dump_json(),
-            failure.model_dump_json(),
-            repeatable,
-            CANCELLED.model_dump_json(),
-        )
-        state = self._run("fail", *texts)
-        self._must(state is not None)
-        return State(state)
+        texts = (reason.model_dump_json(), failure.model_dump_json(), *_asked_for())
+        return self._state(self._run("fail", cause.value, *texts))
 
     def stop(self) -> None:
         """Ends the job as cancelled.
@@ -192,16 +183,34 @@ class Attempt:
         """
         self._must(self._run("stop", CANCELLED.model_dump_json()))
 
-    def release(self, reason: Reason) -> None:
-        """Hands the job back to its queue; the attempt does not count.
+    def pause(self) -> State:
+        """Ends the attempt on the request to pause the job; it does not count.
+
+        Returns:
+            `paused`; `queued` if the request was withdrawn meanwhile; `cancelled` if the job was to be cancelled.
 
         Raises:
             Fenced: the job is no longer this attempt's.
         """
-        self._must(self._run("release", reason.model_dump_json(), CANCELLED.model_dump_json()))
+        return self.release(PAUSE_WITHDRAWN)
+
+    def release(self, reason: Reason) -> State:
+        """Hands the job back to its queue; the attempt does not count.
+
+        Returns:
+            `queued` or, if it was to be cancelled or paused meanwhile, `cancelled` or `paused`.
+
+        Raises:
+            Fenced: the job is no longer this attempt's.
+        """
+        return self._state(self._run("release", reason.model_dump_json(), *_asked_for()))
 
     def _run(self, script: str, *arguments: str | int) -> Any:
         return self._keyspace.run(script, self.job_id, self.epoch, *arguments)
+
+    def _state(self, state: Any) -> State:
+        self._must(state is not None)
+        return State(state)
 
     def _must(self, written: object) -> None:
         if not written:
@@ -209,3 +218,8 @@ class Attempt:
                 f"attempt {self.epoch} no longer has job {self.job_id}: it has ended or another worker has it; "
                 f"the training process of this attempt has to end"
             )
+
+
+def _asked_for() -> tuple[str, str]:
+    """What a job says that was to be cancelled, and one that was to be paused."""
+    return CANCELLED.model_dump_json(), PAUSED.model_dump_json()

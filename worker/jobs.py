@@ -6,12 +6,22 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from reinmax_core.run import Result, RunSpec
 from reinmax_core.value import Value
 
 HIGHEST_PRIORITY = 9
+HIGHEST_MAX_ATTEMPTS = 100
 
 
 class State(StrEnum):
@@ -106,8 +116,28 @@ class Submission(RunSpec):
         default=None, gt=0, le=1e8, description="Seconds an attempt may run before the job fails with cause `timeout`."
     )
     max_attempts: int = Field(
-        default=3, ge=1, le=100, description="Attempts before a job whose worker was lost fails for good."
+        default=3,
+        ge=1,
+        le=HIGHEST_MAX_ATTEMPTS,
+        description="Attempts, however they end, before the job fails for good.",
     )
+    max_attempts_by_cause: dict[Cause, Annotated[int, Field(ge=1, le=HIGHEST_MAX_ATTEMPTS)]] = Field(
+        default_factory=dict,
+        description='Attempts that may end by a cause before the job fails for good, such as `{"error": 2}`. A cause '
+        "that is left out: `max_attempts` for `lost` and `oom`, else 1.",
+    )
+
+    @field_validator("max_attempts_by_cause")
+    @classmethod
+    def _lies_below_the_limit_of_all(cls, limits: dict[Cause, int], info: ValidationInfo) -> dict[Cause, int]:
+        most = info.data.get("max_attempts", HIGHEST_MAX_ATTEMPTS)
+        for cause, limit in limits.items():
+            if limit > most:
+                raise ValueError(
+                    f"{limit} attempts may end by {cause.value!r}, but max_attempts allows {most} in all; "
+                    f"raise max_attempts to {limit} or lower this limit"
+                )
+        return limits
 
     def run_spec(self) -> RunSpec:
         """The part that the result depends on."""
@@ -124,7 +154,7 @@ class Reason(_Record):
     """Why a job is in the state that it is in."""
 
     code: str
-    """A word for programs: the cause of a failure, or such as `no_worker`, `worker_lost`, `cancel_requested`."""
+    """A word for programs: the cause of a failure, or such as `no_worker`, `worker_lost`, `pause_requested`."""
     message: str
     """A sentence for people, with the remedy where there is one."""
 
@@ -205,7 +235,7 @@ class Job(_Record):
     queue_position: int | None = None
     """1 for the next job of its queue to start; null if it is not queued."""
     attempt: int = 0
-    """Attempts begun, not counting those that a worker handed back unharmed."""
+    """Attempts begun since the job was submitted or retried, not counting those that a worker handed back unharmed."""
     max_attempts: int
     """Attempts before it fails for good."""
     timeout_s: float | None = None

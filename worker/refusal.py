@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from worker.jobs import Job
+from worker.reasons import CANCEL_REQUESTED
 
 
 class JobNotFound(LookupError):
@@ -22,10 +23,17 @@ class ArtifactNotFound(LookupError):
 
 
 class NotAllowed(Exception):
-    """A job is in a state that does not allow an action."""
+    """A job is in a state that does not allow an action.
+
+    Args:
+        job: as it stands.
+        action: what was asked, as the end of "the job cannot be ...".
+    """
 
     def __init__(self, job: Job, action: str) -> None:
-        super().__init__(f"job {job.id} is {job.status.value} and cannot be {action}")
+        reason = job.status_reason
+        asked = " (to be cancelled)" if reason and reason.code == CANCEL_REQUESTED.code else ""
+        super().__init__(f"job {job.id} is {job.status.value}{asked} and cannot be {action}")
         self.job, self.action = job, action
 
 

@@ -5,17 +5,16 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from json import dumps
 from typing import Any, Self
 
 import redis
 
 from worker import record, series
 from worker.artifacts import location
-from worker.attempt import CANCELLED, Attempt, Claim, Legacy
+from worker.attempt import Attempt, Claim, Legacy
 from worker.jobs import (
     Artifact,
-    Cause,
-    Failure,
     Job,
     Reason,
     State,
@@ -24,6 +23,7 @@ from worker.jobs import (
 )
 from worker.keyspace import PATIENCE_S, Keyspace, StoreUnavailable
 from worker.listing import BadCursor, Filters, Page, count_by_state, page_of_ids
+from worker.reasons import CANCEL_REQUESTED, CANCELLED, LOST, LOST_FOR_GOOD, LOST_ONCE, PAUSE_REQUESTED, PAUSED
 from worker.refusal import ArtifactNotFound, IdempotencyMismatch, JobNotFound, NotAllowed
 from worker.series import Series
 
@@ -31,8 +31,6 @@ PREFIX = "reinmax:"
 IDEMPOTENCY_LIFETIME_S = 24 * 3600
 EVENTS_A_READ = 1000
 FORGOTTEN_A_TIME = 16
-
-LOST = Failure(type="WorkerLost", message="the worker was not heard of for longer than its lease")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +100,7 @@ class JobStore:
             submission.priority,
             submission.hardware.memory_gb,
             submission.max_attempts,
+            dumps(submission.max_attempts_by_cause),
             *record.indexes(submission, submission.labels),
         )
         if outcome == "mismatch":
@@ -135,15 +134,38 @@ class JobStore:
             JobNotFound: there is none.
             NotAllowed: it has succeeded or failed.
         """
-        requested = Reason(
-            code="cancel_requested",
-            message="the training process is saving a checkpoint and ending",
-        )
-        allowed = self.keyspace.run("cancel", job_id, CANCELLED.model_dump_json(), requested.model_dump_json())
-        job = self.get(job_id)
-        if not allowed:
-            raise NotAllowed(job, "cancelled")
-        return job
+        return self._bring("cancel", job_id, "cancelled", CANCELLED, CANCEL_REQUESTED)
+
+    def pause(self, job_id: str) -> Job:
+        """Has a job start no more until it is resumed. One that runs is ended by its worker, after a checkpoint.
+
+        Raises:
+            JobNotFound: there is none.
+            NotAllowed: it has ended, or is to be cancelled.
+        """
+        return self._bring("pause", job_id, "paused", PAUSED, PAUSE_REQUESTED)
+
+    def resume(self, job_id: str) -> Job:
+        """Has a paused job wait again, in its old place, to go on from its checkpoint; a worker should be woken.
+
+        One that is still being paused keeps running, or waits again if its training process has to end already.
+
+        Raises:
+            JobNotFound: there is none.
+            NotAllowed: nobody paused it.
+        """
+        return self._bring("resume", job_id, "resumed, for only a job that was paused can be")
+
+    def retry(self, job_id: str) -> Job:
+        """Has a job that failed or was cancelled wait again, with all its attempts; a worker should be woken.
+
+        It goes on from its latest checkpoint.
+
+        Raises:
+            JobNotFound: there is none.
+            NotAllowed: it has not ended, or has succeeded.
+        """
+        return self._bring("retry", job_id, "retried, for only a job that failed or was cancelled can be")
 
     def delete(self, job_id: str) -> Job:
         """Removes all that the store knows of a job that has ended; its artefacts are left. Returns what it was.
@@ -226,9 +248,7 @@ class JobStore:
 
     def reap(self) -> tuple[Job, ...]:
         """Ends the attempts whose lease has run out. Returns the jobs that wait again, for which to wake a worker."""
-        waiting = Reason(code="worker_lost", message=f"{LOST.message}; the next worker continues")
-        failed = Reason(code=Cause.LOST, message=f"{LOST.message}, in the last attempt")
-        reasons = (waiting, failed, LOST, CANCELLED)
+        reasons = (LOST_ONCE, LOST_FOR_GOOD, LOST, CANCELLED, PAUSED)
         return self._read(self.keyspace.run("reap", "", *(reason.model_dump_json() for reason in reasons)))
 
     def forgotten(self, worker: WorkerRecord, older_than_s: float) -> tuple[Job, ...]:
@@ -246,6 +266,16 @@ class JobStore:
     def unregister(self, worker_name: str) -> None:
         """Takes a worker off the living."""
         self.keyspace.run("unregister", worker_name)
+
+    def _bring(self, action: str, job_id: str, participle: str, *reasons: Reason) -> Job:
+        """Makes a change of state on request, and reads the job in the same script."""
+        allowed, shown = self.keyspace.run(action, job_id, *(reason.model_dump_json() for reason in reasons))
+        jobs = _jobs(shown)
+        if not jobs:
+            raise JobNotFound(job_id)
+        if not allowed:
+            raise NotAllowed(jobs[0], participle)
+        return jobs[0]
 
     def _claimed(self, job_id: str, epoch: int) -> Claim:
         attempt = self.attempt(job_id, epoch)

@@ -1,4 +1,4 @@
-"""The contract of the job store, against the real server: what each script allows, refuses and leaves behind."""
+"""The contract of the job store, against the real server: what it takes, keeps, finds and gives back."""
 
 import time
 from collections.abc import Callable
@@ -6,56 +6,14 @@ from uuid import UUID
 
 import pytest
 
-from reinmax_core.run import Result
 from tests.worker.samples import ENVIRONMENT, progress, submission, worker
-from worker.attempt import Attempt, Checkpoint, Fenced, Order
-from worker.jobs import Artifact, Cause, Failure, Job, Reason, State
+from tests.worker.states import CRASH, everything, started
+from worker.attempt import Checkpoint
+from worker.jobs import Cause, State
 from worker.series import Series
-from worker.store import (
-    ArtifactNotFound,
-    IdempotencyMismatch,
-    JobNotFound,
-    JobStore,
-    NotAllowed,
-    StoreUnavailable,
-)
+from worker.store import IdempotencyMismatch, JobNotFound, JobStore, StoreUnavailable
 
 Submit = Callable[..., str]
-RESULT = Result(metrics={"loss": 0.5}, best=None, wall_time_s=1.0, notes={"images": "a user's"})
-CRASH = Failure(type="SIGKILL", message="the training process was killed")
-HANDED_BACK = Reason(code="worker_stopped", message="the worker was asked to stop")
-
-
-def claimed(store: JobStore, job_id: str, lease_s: float = 60.0) -> Attempt:
-    claim = store.claim(job_id, worker(), lease_s)
-    assert claim is not None
-    return claim.attempt
-
-
-def started(store: JobStore, job_id: str, step: int = 0) -> Attempt:
-    attempt = claimed(store, job_id)
-    attempt.start(progress(step), {}, ENVIRONMENT)
-    return attempt
-
-
-def bring(store: JobStore, job_id: str, state: State) -> Attempt | None:
-    """Leads a queued job to a state by the ways that exist."""
-    if state is State.QUEUED:
-        return None
-    if state is State.STARTING:
-        return claimed(store, job_id)
-    attempt = started(store, job_id)
-    match state:
-        case State.SUCCEEDED:
-            attempt.succeed(RESULT, (), progress(100))
-        case State.FAILED:
-            attempt.fail(Cause.ERROR, CRASH)
-        case State.CANCELLED:
-            attempt.stop()
-    return attempt
-
-
-REACHABLE = [state for state in State if state is not State.PAUSED]
 
 
 def test_a_submitted_job_is_queued_and_reads_back_whole(store: JobStore) -> None:
@@ -75,175 +33,18 @@ def test_ids_sort_by_time_of_submission(submit: Submit) -> None:
 
 
 def test_an_unknown_job_is_not_found(store: JobStore) -> None:
-    for ask in (store.get, store.cancel, store.delete, store.metrics, store.logs, store.artifacts):
+    requests = (store.cancel, store.pause, store.resume, store.retry, store.delete)
+    for ask in (store.get, store.metrics, store.logs, store.artifacts, *requests):
         with pytest.raises(JobNotFound, match="job_unknown"):
             ask("job_unknown")
     assert store.claim("job_unknown", worker(), 1) is None
     assert store.events_after("job_unknown") == ()
+    assert everything(store) == {}
 
 
 def test_the_queue_is_ordered_by_priority_then_submission(store: JobStore, submit: Submit) -> None:
     ids = [submit(priority=priority) for priority in (0, 9, 5, 9, 0)]
     assert [store.get(job_id).queue_position for job_id in ids] == [4, 1, 3, 2, 5]
-
-
-def test_a_job_goes_its_way_to_success(store: JobStore, submit: Submit) -> None:
-    job_id = submit()
-    claim = store.claim(job_id, worker(), 60)
-    assert claim is not None
-    assert (claim.job.status, claim.job.attempt, claim.job.worker) == (State.STARTING, 1, "worker-1")
-    claim.attempt.start(progress(0), {}, ENVIRONMENT)
-    assert store.get(job_id).status is State.RUNNING
-    claim.attempt.report({"loss": Series([10], [0.5])}, progress(10), {"loss": 0.5})
-    assert store.get(job_id).metrics == {"loss": 0.5}
-    files = (Artifact(name="model.safetensors", bytes=3, sha256="ab"),)
-    claim.attempt.succeed(RESULT, files, progress(100))
-    job = store.get(job_id)
-    assert (job.status, job.result, job.progress.step) == (State.SUCCEEDED, RESULT, 100)
-    assert (job.metrics, job.environment) == (RESULT.metrics, ENVIRONMENT)
-    assert job.started_at is not None and job.finished_at is not None
-    assert store.artifacts(job_id) == files
-    assert store.locate(job_id, "model.safetensors") == f"{job_id}/1/model.safetensors"
-    with pytest.raises(ArtifactNotFound, match="no artefact"):
-        store.locate(job_id, "other.bin")
-    states = [event.data for event in store.events_after(job_id) if event.kind == "state"]
-    assert [state.split('"')[3] for state in states] == ["queued", "starting", "running", "succeeded"]
-
-
-@pytest.mark.parametrize("state", REACHABLE)
-def test_only_a_queued_job_can_be_claimed(store: JobStore, submit: Submit, state: State) -> None:
-    job_id = submit()
-    bring(store, job_id, state)
-    assert (store.claim(job_id, worker("worker-2"), 60) is not None) == (state is State.QUEUED)
-
-
-@pytest.mark.parametrize("state", REACHABLE)
-def test_a_job_can_be_cancelled_until_it_has_ended_otherwise(store: JobStore, submit: Submit, state: State) -> None:
-    job_id = submit()
-    attempt = bring(store, job_id, state)
-    if state in (State.SUCCEEDED, State.FAILED):
-        with pytest.raises(NotAllowed, match=state.value):
-            store.cancel(job_id)
-        return
-    job = store.cancel(job_id)
-    if state in (State.STARTING, State.RUNNING):
-        assert attempt is not None and attempt.beat(60) is Order.CANCEL
-        assert (job.status, job.status_reason and job.status_reason.code) == (state, "cancel_requested")
-        assert store.cancel(job_id) == job
-        attempt.stop()
-    assert store.get(job_id).status is State.CANCELLED
-
-
-@pytest.mark.parametrize("state", REACHABLE)
-def test_only_an_ended_job_can_be_deleted(store: JobStore, submit: Submit, state: State) -> None:
-    job_id = submit(labels={"study": "x"})
-    bring(store, job_id, state)
-    if state in (State.QUEUED, State.STARTING, State.RUNNING):
-        with pytest.raises(NotAllowed, match=state.value):
-            store.delete(job_id)
-        return
-    assert store.delete(job_id).status is state
-    with pytest.raises(JobNotFound):
-        store.get(job_id)
-    assert set(store.keyspace.client.scan_iter()) == {"reinmax:changes"}
-
-
-def changes(attempt: Attempt) -> list[Callable[[], object]]:
-    """Every way in which an attempt changes its job."""
-    return [
-        lambda: attempt.start(progress(0), {}, ENVIRONMENT),
-        lambda: attempt.report({"loss": Series([1], [9.0])}, progress(1), {"loss": 9.0}),
-        lambda: attempt.save(Checkpoint(epoch=attempt.epoch, step=1, files=())),
-        lambda: attempt.succeed(RESULT, (), progress(100)),
-        lambda: attempt.fail(Cause.ERROR, CRASH),
-        attempt.stop,
-        lambda: attempt.release(HANDED_BACK),
-    ]
-
-
-def test_an_attempt_that_lost_its_job_changes_nothing(store: JobStore, submit: Submit) -> None:
-    job_id = submit()
-    stale = claimed(store, job_id, lease_s=0)
-    assert [job.id for job in store.reap()] == [job_id]
-    for state in ("queued", "claimed by another"):
-        if state != "queued":
-            started(store, job_id)
-        before = store.get(job_id)
-        for change in changes(stale):
-            with pytest.raises(Fenced, match="another worker"):
-                change()
-        assert stale.beat(60) is Order.FENCED
-        assert store.get(job_id) == before
-    with pytest.raises(Fenced):
-        stale.log("late")
-    assert store.logs(job_id) == "" and store.metrics(job_id) == {}
-
-
-@pytest.mark.parametrize("state", [State.SUCCEEDED, State.FAILED, State.CANCELLED])
-def test_a_job_that_has_ended_does_not_change(store: JobStore, submit: Submit, state: State) -> None:
-    job_id = submit()
-    attempt = bring(store, job_id, state)
-    before = store.get(job_id)
-    assert attempt is not None
-    for change in changes(attempt):
-        with pytest.raises(Fenced):
-            change()
-    assert store.get(job_id) == before and store.reap() == ()
-
-
-def test_leases_run_out_by_the_clock_of_the_server(store: JobStore, submit: Submit) -> None:
-    first, second = submit(), submit()
-    claimed(store, first, lease_s=0.1)
-    alive = claimed(store, second, lease_s=0.1)
-    alive.beat(60)
-    assert store.reap() == ()
-    time.sleep(0.12)
-    assert [job.id for job in store.reap()] == [first]
-    job = store.get(first)
-    assert (job.status, job.queue_position, job.attempt) == (State.QUEUED, 1, 1)
-    assert job.status_reason is not None
-    assert store.get(second).status is State.STARTING
-
-
-def test_a_job_is_lost_with_its_last_attempt(store: JobStore, submit: Submit) -> None:
-    job_id = submit(max_attempts=2)
-    for _ in range(2):
-        claimed(store, job_id, lease_s=0)
-        store.reap()
-    job = store.get(job_id)
-    assert (job.status, job.attempt) == (State.FAILED, 2)
-    assert job.status_reason is not None and job.status_reason.code == Cause.LOST
-    assert job.error is not None and job.error.type == "WorkerLost"
-
-
-def test_a_lost_job_that_was_to_be_cancelled_is(store: JobStore, submit: Submit) -> None:
-    job_id = submit()
-    claimed(store, job_id, lease_s=0)
-    store.cancel(job_id)
-    assert store.reap() == ()
-    assert store.get(job_id).status is State.CANCELLED
-
-
-@pytest.mark.parametrize("cause", list(Cause))
-def test_another_attempt_is_made_only_where_it_may_help(store: JobStore, submit: Submit, cause: Cause) -> None:
-    job_id = submit(max_attempts=2)
-    state = started(store, job_id).fail(cause, CRASH)
-    job = store.get(job_id)
-    assert job.status is state
-    assert job.status_reason is not None
-    assert (state is State.QUEUED) == (cause in (Cause.LOST, Cause.OOM))
-    if state is State.QUEUED:
-        assert job.error is None
-        assert started(store, job_id).fail(cause, CRASH) is State.FAILED
-    assert store.get(job_id).error == CRASH
-
-
-def test_a_job_that_is_handed_back_keeps_its_attempts_and_its_place(store: JobStore, submit: Submit) -> None:
-    first, second = submit(), submit()
-    started(store, first).release(HANDED_BACK)
-    job = store.get(first)
-    assert (job.status, job.attempt, job.queue_position) == (State.QUEUED, 0, 1)
-    assert store.get(second).queue_position == 2
 
 
 def test_a_job_waits_for_a_worker_with_enough_memory(store: JobStore, submit: Submit) -> None:
@@ -387,28 +188,6 @@ def test_a_job_says_that_no_worker_has_its_hardware(store: JobStore, submit: Sub
     store.register(gpu, lifetime_s=60)
     served = store.get(job_id)
     assert served.status_reason is None and served.etag != found.etag
-
-
-def test_every_change_of_a_record_changes_its_etag_and_is_announced(store: JobStore, submit: Submit) -> None:
-    job_id = submit()
-    seen = {store.get(job_id).etag}
-
-    def changed() -> Job:
-        job = store.get(job_id)
-        assert job.etag not in seen
-        seen.add(job.etag)
-        return job
-
-    attempt = claimed(store, job_id)
-    changed()
-    attempt.start(progress(0), {}, ENVIRONMENT)
-    changed()
-    attempt.report({}, progress(1), {})
-    changed()
-    attempt.stop()
-    version = changed().version
-    _, last = store.keyspace.client.xrevrange("reinmax:changes", count=1)[0]  # type: ignore[index]
-    assert last == {"job": job_id, "version": str(version)}
 
 
 def test_a_store_without_a_server_says_so() -> None:

@@ -4,4 +4,4 @@ if not holds(id, epoch) then
   return 'fenced'
 end
 redis.call('ZADD', key('leases'), now + lease_ms, id)
-return get(id, 'cancel') and 'cancel' or 'continue'
+return get(id, 'asked') or 'continue'

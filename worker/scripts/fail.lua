@@ -1,14 +1,8 @@
 -- Ends an attempt that failed: for good, or, where another attempt may help and one is left, back to the queue.
 -- Returns the state of the job, or nothing if the attempt has lost it.
-local epoch, reason, failure, repeatable, cancelled = ARGV[3], ARGV[4], ARGV[5], ARGV[6] == '1', ARGV[7]
+local epoch, cause, reason, failure, cancelled, paused = ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8]
 if not holds(id, epoch) then
   return nil
 end
-local attempt, max_attempts = get(id, 'attempt', 'max_attempts')
-if repeatable and tonumber(attempt) < tonumber(max_attempts) then
-  requeue(id, reason, cancelled)
-else
-  set(id, 'error', failure)
-  finish(id, 'failed', reason)
-end
+fail(id, cause, reason, reason, failure, cancelled, paused)
 return (get(id, 'status'))

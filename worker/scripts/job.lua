@@ -7,6 +7,9 @@ local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 -- No entry of a job may ever be trimmed: the start of its curves would be gone without a word. A run has at most 10^6
 -- logged points, thus as many entries of metrics, and its log is capped at 2^20 bytes, thus entries; the rest is few.
 local ENTRIES, CHANGES = 4000000, 10000
+-- Causes that another attempt may not meet again: where the submission sets no limit, they may end all attempts, and
+-- any other cause one.
+local REPEATABLE = {lost = true, oom = true}
 
 local function key(name)
   return prefix .. name
@@ -64,18 +67,46 @@ end
 
 local function finish(job, status, reason)
   redis.call('ZREM', key('leases'), job)
-  redis.call('HDEL', record(job), 'cancel', 'reported')
+  redis.call('HDEL', record(job), 'asked', 'reported')
   set(job, 'finished', now)
   enter(job, status, reason)
 end
 
--- Ends an attempt without a result: the job waits for the next one, unless it was to be cancelled meanwhile.
-local function requeue(job, reason, cancelled)
-  if get(job, 'cancel') then
+-- Ends an attempt without a result: the job waits for the next one, unless it was to be cancelled or paused.
+local function requeue(job, reason, cancelled, paused)
+  local asked = get(job, 'asked')
+  if asked == 'cancel' then
     return finish(job, 'cancelled', cancelled)
   end
   redis.call('ZREM', key('leases'), job)
-  queue(job, reason)
+  redis.call('HDEL', record(job), 'asked')
+  if asked == 'pause' then
+    enter(job, 'paused', paused)
+  else
+    queue(job, reason)
+  end
+end
+
+-- Counts an attempt that a cause has ended. Returns whether another one may follow.
+local function count(job, cause)
+  local attempt, max_attempts, limits, ended =
+    get(job, 'attempt', 'max_attempts', 'max_attempts_by_cause', 'attempts_by_cause')
+  limits, ended = cjson.decode(limits or '{}'), cjson.decode(ended or '{}')
+  ended[cause] = (ended[cause] or 0) + 1
+  set(job, 'attempts_by_cause', cjson.encode(ended))
+  local limit = tonumber(limits[cause] or REPEATABLE[cause] and max_attempts or 1)
+  return tonumber(attempt) < tonumber(max_attempts) and ended[cause] < limit
+end
+
+-- Ends an attempt by a cause: the job waits for another one, or has failed. That an attempt vanished says nothing of
+-- the job, so one that was to be cancelled is.
+local function fail(job, cause, waiting, failed, failure, cancelled, paused)
+  if count(job, cause) or cause == 'lost' and get(job, 'asked') == 'cancel' then
+    requeue(job, waiting, cancelled, paused)
+  else
+    set(job, 'error', failure)
+    finish(job, 'failed', failed)
+  end
 end
 
 -- Whether the attempt with this epoch still has the job. An attempt that lost it must not change anything.

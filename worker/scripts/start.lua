@@ -23,6 +23,6 @@ if rewound then
   tell(id, 'rewind', step)
 end
 set(id, 'reported', step, 'progress', progress, 'metrics', latest, 'environment', environment)
-local reason = get(id, 'cancel') and get(id, 'reason') or ''
-enter(id, 'running', reason)
+local asked, reason = get(id, 'asked', 'reason')
+enter(id, 'running', asked and reason or '')
 return 1

@@ -1,7 +1,8 @@
 -- Accepts a job, or finds the one that an earlier request with the same idempotency key made.
 -- ARGV[2]: the random part of the id. Returns what happened, and the job as it is shown.
 local idempotency_key, fingerprint, lifetime = ARGV[3], ARGV[4], ARGV[5]
-local request, name, priority, memory_gb, max_attempts = ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10]
+local request, name, priority, memory_gb = ARGV[6], ARGV[7], ARGV[8], ARGV[9]
+local max_attempts, max_attempts_by_cause = ARGV[10], ARGV[11]
 
 if idempotency_key ~= '' then
   local known_fingerprint, known = unpack(redis.call('HMGET', key('idempotency:' .. idempotency_key), 'fingerprint', 'job'))
@@ -15,9 +16,10 @@ local fraction = math.floor((clock[2] % 1000) * 4.096)
 local job = string.format('job_%06x%06x7%03x%s', math.floor(now / 2^24), now % 2^24, fraction, ARGV[2])
 
 redis.call('HSET', record(job), 'request', request, 'queue', name, 'priority', priority, 'memory_gb', memory_gb,
-  'max_attempts', max_attempts, 'attempt', 0, 'epoch', 0, 'created', now)
+  'max_attempts', max_attempts, 'max_attempts_by_cause', max_attempts_by_cause,
+  'attempt', 0, 'epoch', 0, 'created', now)
 redis.call('ZADD', key('jobs'), 0, job)
-for position = 11, #ARGV do
+for position = 12, #ARGV do
   redis.call('ZADD', key('index:' .. ARGV[position]), 0, job)
 end
 queue(job, '')
