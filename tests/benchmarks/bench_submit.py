@@ -2,8 +2,9 @@
 
     python -m tests.benchmarks.bench_submit [--clients 16] [--seconds 8]
 
-Server, API and this load generator share the machine. Every submission is a different job, is written to the
-store's append-only file, and a worker is called for it; no worker runs, so nothing is trained.
+Server, API and this load generator share the machine. Every submission is a different job, is on disk before it
+is answered, and a worker is called for it; no worker runs, so nothing is trained. What the disk costs is measured
+beside servers that write once a second: there a submission waits for that, or nobody does and the job may be lost.
 """
 
 from __future__ import annotations
@@ -16,17 +17,26 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import psutil
+from redis import Redis
 
 from tests.service.processes import running_api
 from worker.embedded_server import EmbeddedServer
 
 SPEC = '{"task": "polynomial", "estimator": "reinmax", "tau": 1.3, "seed": %d}'
+
+NOBODY_WAITS = "everysec, nobody waits"
+POLICIES = {
+    "always": "CONFIG SET appendfsync always",
+    "everysec, each waits": "CONFIG SET appendfsync everysec",
+    NOBODY_WAITS: "CONFIG SET appendfsync everysec; ACL SETUSER default -waitaof",
+}
+"""What a server is told, so that jobs reach its disk in one way or another."""
 
 Request = Callable[[], bytes]
 
@@ -38,6 +48,10 @@ class Outcome:
     seconds: float = 0.0
     latencies: list[float] = field(default_factory=list)
     errors: int = 0
+
+    def __add__(self, other: Outcome) -> Outcome:
+        seconds, errors = self.seconds + other.seconds, self.errors + other.errors
+        return Outcome(seconds, self.latencies + other.latencies, errors)
 
     def __str__(self) -> str:
         percentiles = statistics.quantiles(self.latencies, n=100)
@@ -136,6 +150,32 @@ def main() -> None:
         running_api(Path(folder) / "api", redis_url=server.url) as url,
     ):
         measure(url, options.clients, options.seconds)
+    compare_policies(options.clients, options.seconds / 4)
+
+
+def compare_policies(clients: int, seconds: float, rounds: int = 5) -> None:
+    """Submits by turns to servers that write to disk in different ways, and prints a line for each."""
+    with contextlib.ExitStack() as resources:
+        urls = {policy: resources.enter_context(api_with(commands)) for policy, commands in POLICIES.items()}
+        outcomes: dict[str, list[Outcome]] = {policy: [] for policy in POLICIES}
+        for _ in range(rounds):
+            for policy, url in urls.items():
+                outcomes[policy].append(asyncio.run(load(url, submissions(), 202, clients, seconds)))
+    for policy, found in outcomes.items():
+        pairs = zip(found, outcomes[NOBODY_WAITS], strict=True)
+        ratio = statistics.median(len(one.latencies) / len(other.latencies) for one, other in pairs)
+        print(f"appendfsync {policy:22}: {sum(found, Outcome())}, {ratio:.2f} times the rate of the last")
+
+
+@contextlib.contextmanager
+def api_with(commands: str) -> Iterator[str]:
+    """The address of an API on a server of its own that was given these commands."""
+    with tempfile.TemporaryDirectory() as folder, EmbeddedServer(Path(folder)) as server:
+        with Redis.from_url(server.url) as client:
+            for command in commands.split("; "):
+                client.execute_command(*command.split())
+        with running_api(Path(folder) / "api", redis_url=server.url) as url:
+            yield url
 
 
 def measure(url: str, clients: int, seconds: float) -> None:
