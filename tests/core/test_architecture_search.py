@@ -176,10 +176,8 @@ def test_notes_name_the_cell_and_the_images_searched_on() -> None:
     assert whole["images"] == "all 50,000 training images of CIFAR-10"
 
 
-@pytest.mark.parametrize("evaluation", ["full", "sparse"])
-@pytest.mark.parametrize("estimator", ["reinmax", "gumbel_softmax"])
-def test_a_resumed_search_ends_bit_for_bit_as_an_undisturbed_one(estimator: str, evaluation: str) -> None:
-    run = spec({"evaluation": evaluation}, estimator=estimator, log_every=4, evaluate_every=3)
+def test_a_sparse_search_resumes_bit_for_bit() -> None:
+    run = spec({"evaluation": "sparse"}, estimator="gumbel_softmax", log_every=4, evaluate_every=3)
     stopped, resumed = Trainer(run), Trainer(run)
     for _ in islice(stopped, 4):
         pass

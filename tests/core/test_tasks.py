@@ -18,49 +18,25 @@ from reinmax_core.tasks.polynomial import Polynomial
 from reinmax_core.value import discover
 
 CPU = torch.device("cpu")
-PAIRS = [
-    (task, estimator)
-    for task, task_class in discover(Task).items()
-    for estimator, estimator_class in discover(Estimator).items()
-    if task_class().objection(estimator_class()) is None  # type: ignore[call-arg]
-]
-
-POLYNOMIAL = [estimator for task, estimator in PAIRS if task == "polynomial"]
+POLYNOMIAL = tuple(discover(Estimator))
 
 
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def small(task: str, categories: int) -> dict[str, Any]:
-    vae = {"categories": categories, "latents": 2, "batch": 8}
+@pytest.mark.parametrize("dataset", ["fashion_mnist", "omniglot"])
+def test_vae_trains_on_other_published_images(dataset: str) -> None:
     bound = {"bound_samples": 2, "bound_images": 10}
-    few = {"hidden": 8, "batch": 8, "bound_samples": 2, "bound_images": 10, "gradient_batches": 2}
-    settings: dict[str, dict[str, Any]] = {
-        "architecture_search": {"dataset": "cifar10_prefix", "cells": 1, "channels": 4, "batch": 8},
-        "bernoulli_vae": few | {"latents": 2},
-        "categorical_vae": vae | bound,
-        "gradient_quality": vae | {"images": 4, "draws": 20},
-        "listops": {"tokens": "words", "embedding": 6, "hidden": 6, "batch": 8},
-    }
-    return {"name": task, **settings.get(task, {})}
-
-
-@pytest.mark.parametrize(("task", "estimator"), PAIRS)
-def test_every_task_trains_three_steps_with_every_estimator_it_accepts(task: str, estimator: str) -> None:
-    settings = small(task, 2 if discover(Estimator)[estimator].binary_only else 3)
-    run = {"task": settings, "estimator": estimator, "steps": 3, "log_every": 1, "evaluate_every": 3}
+    settings = {"name": "categorical_vae", "dataset": dataset, "latents": 2} | bound
+    intervals = {"log_every": 10, "evaluate_every": 40}
+    run = {"task": settings, "estimator": "reinmax", "optimizer": {"lr": 0.005}, "steps": 40} | intervals
     trainer = Trainer(RunSpec.model_validate(run))
-    before = [parameter.detach().clone() for parameter in trainer.model.parameters()]
-    progress = list(trainer)
-    assert [item.step for item in progress] == [1, 2, 3]
-    assert all(math.isfinite(value) for item in progress for value in item.metrics.values())
-    assert trainer.best is not None
-    assert trainer.best.metric == trainer.spec.task.objective
-    assert all(name.isidentifier() and note for name, note in trainer.result().notes.items())
-    for old, parameter in zip(before, trainer.model.parameters(), strict=True):
-        assert parameter.grad is not None
-        assert not torch.equal(old, parameter), "a parameter was not trained"
+    losses = [progress.metrics["loss"] for progress in trainer if "loss" in progress.metrics]
+    assert losses == sorted(losses, reverse=True)
+    # An untrained model needs 784 log 2 = 543 nats an image.
+    assert 100 < trainer.final["test_loss"] < 450
+    assert trainer.result().notes == {}
 
 
 @pytest.mark.parametrize("task", discover(Task))
