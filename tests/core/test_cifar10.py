@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy
 import pytest
 
-from reinmax_core.data import DataCorrupt, DataSource, cifar
+from reinmax_core.data import DataCorrupt, DataSource, DataUnavailable, cifar
 from reinmax_core.data.cifar10 import TEST, TRAIN, Cifar10, read_archive
 from reinmax_core.data.cifar10_prefix import Cifar10Prefix
 
@@ -81,3 +81,5 @@ def test_what_has_no_address_is_not_promised_to_be_downloaded(tmp_path: Path) ->
     prefix, whole = Cifar10Prefix().availability(source), Cifar10().availability(source)
     assert "no address publishes them" in (prefix.reason or "")
     assert "the first job that needs it downloads it" in (whole.reason or "")
+    with pytest.raises(DataUnavailable, match=r"data_batch_1_first2500.bin.gz .* is neither on this machine nor to be"):
+        Cifar10Prefix().digests(source)
