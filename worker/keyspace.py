@@ -189,7 +189,7 @@ class Keyspace:
         place = self.client.connection_pool.connection_kwargs
         where = place.get("path") or f"{place.get('host')}:{place.get('port')}"
         return StoreUnavailable(
-            f"the job store at {where} does not serve: {error}. "
+            f"the job store at {where} does not serve: {str(error).rstrip('.')}. "
             f"See that the server runs, is reachable and may write, then try again"
         )
 

@@ -50,10 +50,10 @@ class Up:
 
 
 @contextmanager
-def up(state_dir: Path, *options: str) -> Iterator[Up]:
-    """The stack with its data in that folder and short leases; killed at the end of the block."""
+def up(state_dir: Path, *options: str, lease_s: float = 3.0) -> Iterator[Up]:
+    """The stack with its data in that folder; killed at the end of the block."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("REINMAX_")}
-    told = {"REINMAX_STATE_DIR": str(state_dir), "REINMAX_LEASE_S": "3", "REINMAX_CANCEL_GRACE_S": "5"}
+    told = {"REINMAX_STATE_DIR": str(state_dir), "REINMAX_LEASE_S": str(lease_s), "REINMAX_CANCEL_GRACE_S": "5"}
     with subprocess.Popen(
         (*COMMAND, *options), env=own | told, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:

@@ -38,7 +38,7 @@ def outcome(client: Client, job: Job) -> dict[str, Any]:
 
 @pytest.mark.timeout(300)
 def test_a_job_outlives_the_server_and_ends_as_if_nothing_had_happened(tmp_path: Path) -> None:
-    with up(tmp_path) as stack, Client(stack.url) as client:
+    with up(tmp_path, lease_s=20) as stack, Client(stack.url) as client:
         undisturbed = client.wait(client.submit(SPEC).id, timeout_s=120)
         job = client.submit(SPEC)
         for step in (1500, 5000):
@@ -47,6 +47,7 @@ def test_a_job_outlives_the_server_and_ends_as_if_nothing_had_happened(tmp_path:
             assert (answer.status_code, "Retry-After" in answer.headers) == (503, True)
             assert eventually(lambda: is_ready(stack))
         ended = client.wait(job.id, timeout_s=120)
+        assert ended.attempt == 1
         assert outcome(client, ended) == outcome(client, undisturbed)
         assert client.wait(client.submit(SPEC | {"steps": 50}).id, timeout_s=60).status is State.SUCCEEDED
 
