@@ -150,10 +150,11 @@ def main() -> None:
         running_api(Path(folder) / "api", redis_url=server.url) as url,
     ):
         measure(url, options.clients, options.seconds)
-    compare_policies(options.clients, options.seconds / 4)
+    for clients in (1, options.clients):
+        compare_policies(clients, options.seconds / 4)
 
 
-def compare_policies(clients: int, seconds: float, rounds: int = 5) -> None:
+def compare_policies(clients: int, seconds: float, rounds: int = 3) -> None:
     """Submits by turns to servers that write to disk in different ways, and prints a line for each."""
     with contextlib.ExitStack() as resources:
         urls = {policy: resources.enter_context(api_with(commands)) for policy, commands in POLICIES.items()}
@@ -164,7 +165,7 @@ def compare_policies(clients: int, seconds: float, rounds: int = 5) -> None:
     for policy, found in outcomes.items():
         pairs = zip(found, outcomes[NOBODY_WAITS], strict=True)
         ratio = statistics.median(len(one.latencies) / len(other.latencies) for one, other in pairs)
-        print(f"appendfsync {policy:22}: {sum(found, Outcome())}, {ratio:.2f} times the rate of the last")
+        print(f"appendfsync {policy:22} x {clients:2}: {sum(found, Outcome())}, {ratio:.2f} times the rate of the last")
 
 
 @contextlib.contextmanager
