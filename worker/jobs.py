@@ -47,7 +47,7 @@ TERMINAL = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED})
 
 
 class Cause(StrEnum):
-    """Why a job failed."""
+    """Why an attempt, or a job with it, failed."""
 
     ERROR = "error"
     """The training code raised; `error` holds its message."""
@@ -59,6 +59,10 @@ class Cause(StrEnum):
     """Its worker or process vanished in the last of its attempts."""
     DIVERGED = "diverged"
     """A loss was no longer finite."""
+
+
+REPEATABLE = frozenset({Cause.LOST, Cause.OOM})
+"""Causes that another attempt may not meet again: where no limit is set, they may end all attempts, any other one."""
 
 
 def _spell_out_device(value: object) -> object:
@@ -138,6 +142,11 @@ class Submission(RunSpec):
                     f"raise max_attempts to {limit} or lower this limit"
                 )
         return limits
+
+    def limits_by_cause(self) -> dict[Cause, int]:
+        """Attempts that every cause may end before the job fails for good."""
+        defaults = {cause: self.max_attempts if cause in REPEATABLE else 1 for cause in Cause}
+        return defaults | self.max_attempts_by_cause
 
     def run_spec(self) -> RunSpec:
         """The part that the result depends on."""
@@ -238,6 +247,8 @@ class Job(_Record):
     """Attempts begun since the job was submitted or retried, not counting those that a worker handed back unharmed."""
     max_attempts: int
     """Attempts before it fails for good."""
+    max_attempts_by_cause: dict[Cause, int] = Field(default_factory=dict)
+    """Attempts that each cause may end before it fails for good."""
     timeout_s: float | None = None
     """Seconds an attempt may run; null for any time."""
     worker: str | None = None

@@ -43,6 +43,7 @@ def job_of(job_id: str, fields: Mapping[str, str], position: int | None) -> Job:
         queue_position=None if position is None else position + 1,
         attempt=int(fields["attempt"]),
         max_attempts=submission.max_attempts,
+        max_attempts_by_cause=submission.limits_by_cause(),
         timeout_s=submission.timeout_s,
         worker=fields.get("worker"),
         progress=_parsed(fields, "progress") or JobProgress(steps=spec.steps),

@@ -191,8 +191,9 @@ def fail_as_often_as_it_may(store: JobStore, job_id: str, *causes: Cause) -> int
 @pytest.mark.parametrize("cause", list(Cause))
 def test_another_attempt_is_made_only_where_it_may_help(store: JobStore, submit: Submit, cause: Cause) -> None:
     expected = 3 if cause in (Cause.LOST, Cause.OOM) else 1
-    assert fail_as_often_as_it_may(store, submit(), cause) == expected
-    old = submit()
+    job_id, old = submit(), submit()
+    assert store.get(job_id).max_attempts_by_cause[cause] == expected, "what is shown is what is done"
+    assert fail_as_often_as_it_may(store, job_id, cause) == expected
     store.keyspace.client.hdel(f"reinmax:job:{old}", "max_attempts_by_cause")
     assert fail_as_often_as_it_may(store, old, cause) == expected
 
@@ -201,6 +202,7 @@ def test_another_attempt_is_made_only_where_it_may_help(store: JobStore, submit:
 def test_every_cause_has_a_limit_of_its_own(store: JobStore, submit: Submit, cause: Cause) -> None:
     for limit in (1, 2, 4):
         job_id = submit(max_attempts=4, max_attempts_by_cause={cause: limit})
+        assert store.get(job_id).max_attempts_by_cause[cause] == limit
         assert fail_as_often_as_it_may(store, job_id, cause) == limit
 
 
