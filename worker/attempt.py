@@ -101,7 +101,8 @@ class Attempt:
     ) -> None:
         """The training process is ready to go on from `progress.step`: the job is running.
 
-        Points of metrics beyond that step, of an attempt that was lost, are taken back.
+        Points of metrics beyond that step, of an attempt that was lost, are taken back. May be repeated if the
+        answer got lost.
 
         Raises:
             Fenced: the job is no longer this attempt's.
@@ -131,14 +132,19 @@ class Attempt:
         )
         self._must(self._run("report", progress.step, *texts))
 
-    def log(self, text: str) -> bool:
+    def log(self, text: str, piece: int | None = None) -> bool:
         """Adds to the job's log, also just after the end of the attempt. Returns whether there is room for more.
+
+        Args:
+            text: what is added.
+            piece: its number among the pieces of this attempt, ascending from 1; a piece that has one may be
+                repeated if its answer got lost, and is taken once.
 
         Raises:
             Fenced: another attempt has begun.
         """
         notice = f"\n[the log is cut here: it reached {LOG_LIMIT_BYTES} bytes]\n"
-        room: int = self._run("log", text, LOG_LIMIT_BYTES, notice)
+        room: int = self._run("log", "" if piece is None else piece, text, LOG_LIMIT_BYTES, notice)
         self._must(room >= 0)
         return room == 1
 

@@ -14,8 +14,9 @@ LARGEST_TEXT = 2**20
 class Output:
     """Collects what a training process writes, and passes it on in pieces.
 
-    While the store does not serve, text waits here; beyond a megabyte the oldest is left out. One thread
-    may add while another sends.
+    A piece is repeated as it was until the store has answered it, so that the store can tell a repetition.
+    Text behind it waits here meanwhile; beyond a megabyte the oldest is left out. One thread may add while
+    another sends.
     """
 
     def __init__(self, attempt: Attempt) -> None:
@@ -23,6 +24,7 @@ class Output:
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._change = threading.Lock()
         self._text = ""
+        self._piece, self._under_way = 0, ""
         self._is_wanted = True
 
     def add(self, written: bytes) -> None:
@@ -33,14 +35,19 @@ class Output:
 
     def send(self) -> None:
         """Adds what was collected to the log, unless that is full or belongs to another attempt by now."""
+        while self._has_piece():
+            try:
+                self._is_wanted = self._attempt.log(self._under_way, self._piece)
+            except Fenced:
+                self._is_wanted = False
+            except StoreUnavailable:
+                return
+            self._under_way = ""
+
+    def _has_piece(self) -> bool:
+        """Makes all that waits the next piece, if none is under way. Returns whether one is now."""
         with self._change:
-            text, self._text = self._text, ""
-        if not text:
-            return
-        try:
-            self._is_wanted = self._attempt.log(text)
-        except Fenced:
-            self._is_wanted = False
-        except StoreUnavailable:
-            with self._change:
-                self._text = (text + self._text)[-LARGEST_TEXT:]
+            if not self._under_way and self._text:
+                self._under_way, self._text = self._text, ""
+                self._piece += 1
+        return bool(self._under_way)

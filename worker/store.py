@@ -31,6 +31,7 @@ PREFIX = "reinmax:"
 IDEMPOTENCY_LIFETIME_S = 24 * 3600
 EVENTS_A_READ = 1000
 FORGOTTEN_A_TIME = 16
+TOKEN_BYTES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,7 @@ class JobStore:
             submission.priority,
             submission.hardware.memory_gb,
             submission.max_attempts,
-            dumps(submission.max_attempts_by_cause),
+            dumps(submission.limits_by_cause()),
             *record.indexes(submission, submission.labels),
         )
         if outcome == "mismatch":
@@ -234,12 +235,20 @@ class JobStore:
         """Key of the stream that has an entry, with the id of the `job`, for every change of a record."""
         return self.keyspace.key("changes")
 
-    def claim(self, job_id: str, worker: WorkerRecord, lease_s: float) -> Claim | None:
+    def claim(self, job_id: str, worker: WorkerRecord, lease_s: float, *, token: str | None = None) -> Claim | None:
         """Takes a job for a worker, until the lease runs out without a beat; None if it is not to be had.
 
         A job is to be had while it is queued, and fits into the memory of the worker.
+
+        Args:
+            job_id: the job.
+            worker: who takes it.
+            lease_s: seconds.
+            token: random; a claim whose answer got lost gives the same attempt when it is repeated with its token.
         """
-        epoch = self.keyspace.run("claim", job_id, worker.name, _milliseconds(lease_s), worker.job_memory_gb)
+        token = token or secrets.token_hex(TOKEN_BYTES)
+        needs = (_milliseconds(lease_s), worker.job_memory_gb, token)
+        epoch = self.keyspace.run("claim", job_id, worker.name, *needs)
         return None if epoch is None else self._claimed(job_id, epoch)
 
     def attempt(self, job_id: str, epoch: int) -> Attempt:

@@ -1,7 +1,6 @@
 """Every change of a job over a connection that is cut in the middle: all or nothing of it is there."""
 
-from collections.abc import Callable, Iterable, Iterator
-from itertools import groupby
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import pytest
@@ -13,6 +12,7 @@ from worker.attempt import Checkpoint, Fenced
 from worker.jobs import Cause, Failure, Job, Reason, State
 from worker.keyspace import StoreUnavailable
 from worker.listing import Filters
+from worker.output import Output
 from worker.refusal import JobNotFound, NotAllowed
 from worker.series import Series
 from worker.store import JobStore
@@ -75,14 +75,6 @@ def lost(store: JobStore) -> str:
     return job_id
 
 
-def claim_anew(store: JobStore, job_id: str) -> None:
-    """As a worker does whose answer was lost: the next, once the lease has run out."""
-    if store.claim(job_id, worker(), lease_s=600) is None:
-        store.keyspace.client.zadd("reinmax:leases", {job_id: 0})
-        store.reap()
-        assert store.claim(job_id, worker(), lease_s=600) is not None
-
-
 def of_attempt(method: str, *arguments: Any) -> Change:
     return lambda store, job_id: getattr(store.attempt(job_id, 1), method)(*arguments)
 
@@ -93,7 +85,7 @@ CHANGES: dict[str, tuple[Callable[[JobStore], str], Change]] = {
     "start": (starting, of_attempt("start", progress(0), {}, ENVIRONMENT)),
     "beat": (running, of_attempt("beat", 30)),
     "report": (running, of_attempt("report", POINTS, progress(10), {"loss": 0.25})),
-    "log": (running, of_attempt("log", "some words\n")),
+    "log": (running, of_attempt("log", "some words\n", 1)),
     "checkpoint": (running, of_attempt("save", FILE)),
     "succeed": (running, of_attempt("succeed", RESULT, (), progress(100))),
     "fail for good": (running, of_attempt("fail", Cause.ERROR, BOOM)),
@@ -124,16 +116,11 @@ def seen(store: JobStore, job_id: str) -> dict[str, object]:
     states = [state for state in State if any(job_id == other.id for other in everything(store, state))]
     return job | {
         "states": states,
-        "events": once((event.kind, event.data) for event in store.events_after(job_id)),
-        "checkpoints": once(store.attempt(job_id, 1).checkpoints()),
+        "events": [(event.kind, event.data) for event in store.events_after(job_id)],
+        "checkpoints": store.attempt(job_id, 1).checkpoints(),
         "waits": store.keyspace.client.zscore("reinmax:queued:any", job_id) is not None,
         "is held": store.keyspace.client.zscore("reinmax:leases", job_id) is not None,
     }
-
-
-def once(entries: Iterable[object]) -> list[object]:
-    """Entries without those that only repeat the one before, as a repeated start, log or checkpoint leaves them."""
-    return [entry for entry, _ in groupby(entries)]
 
 
 def everything(store: JobStore, state: State) -> tuple[Job, ...]:
@@ -197,14 +184,55 @@ def test_a_submission_that_is_cut_off_makes_one_job(
     assert sum(store.counts().values()) == before + 1
 
 
+@pytest.mark.parametrize("answered", [0, 1])
 @pytest.mark.parametrize("loses", ["request", "answer"])
-def test_a_claim_that_is_cut_off_loses_no_job(
-    store: JobStore, far_store: JobStore, cut: Line, loses: Literal["request", "answer"]
+def test_a_claim_that_is_cut_off_and_repeated_uses_up_one_attempt(
+    store: JobStore, far_store: JobStore, cut: Line, loses: Literal["request", "answer"], answered: int
 ) -> None:
     job_id = queued(store)
-    cut.lose(loses)
+    cut.lose(loses, after=answered)
     with pytest.raises(StoreUnavailable):
-        far_store.claim(job_id, worker(), lease_s=600)
-    claim_anew(far_store, job_id)
-    job = store.get(job_id)
-    assert (job.status, job.epoch) == (State.STARTING, 1 + (loses == "answer"))
+        far_store.claim(job_id, worker(), lease_s=600, token="this one")
+    if answered or loses == "answer":
+        assert store.claim(job_id, worker(), lease_s=600, token="another") is None
+    store.keyspace.client.zadd("reinmax:leases", {job_id: 0}, xx=True)
+    claim = far_store.claim(job_id, worker(), lease_s=600, token="this one")
+    assert store.reap() == (), "the lease begins anew"
+    assert claim is not None and (claim.attempt.epoch, claim.job.attempt) == (1, 1)
+    claim.attempt.start(progress(0), {}, ENVIRONMENT)
+    assert store.claim(job_id, worker(), lease_s=600, token="this one") is None, "the job trains already"
+
+
+def test_a_start_that_is_repeated_late_takes_no_points_back(store: JobStore) -> None:
+    job_id = running(store)
+    attempt = store.attempt(job_id, 1)
+    attempt.report(POINTS, progress(10), {"loss": 0.25})
+    attempt.start(progress(0), {}, ENVIRONMENT)
+    assert (store.metrics(job_id), store.get(job_id).progress.step) == (POINTS, 10)
+
+
+def test_pieces_of_the_log_are_told_apart_by_attempt(store: JobStore) -> None:
+    job_id = running(store)
+    for _ in range(2):
+        assert store.attempt(job_id, 1).log("first\n", 1)
+    store.attempt(job_id, 1).log("second\n", 2)
+    store.attempt(job_id, 1).log("first\n", 1)
+    store.attempt(job_id, 1).fail(Cause.LOST, BOOM)
+    assert store.claim(job_id, worker(), lease_s=600)
+    store.attempt(job_id, 2).log("first of the next\n", 1)
+    assert store.logs(job_id) == "first\nsecond\nfirst of the next\n"
+
+
+@pytest.mark.parametrize("loses", ["request", "answer"])
+def test_output_that_is_cut_off_arrives_once_and_in_order(
+    store: JobStore, far_store: JobStore, cut: Line, loses: Literal["request", "answer"]
+) -> None:
+    job_id = running(store)
+    output = Output(far_store.attempt(job_id, 1))
+    for text in (b"one\n", b"two\n", b"three\n"):
+        output.add(text)
+        if text == b"two\n":
+            cut.lose(loses)
+        output.send()
+    assert cut.breaks == 1
+    assert store.logs(job_id) == "one\ntwo\nthree\n"

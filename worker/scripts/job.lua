@@ -67,7 +67,7 @@ end
 
 local function finish(job, status, reason)
   redis.call('ZREM', key('leases'), job)
-  redis.call('HDEL', record(job), 'asked', 'reported')
+  redis.call('HDEL', record(job), 'asked', 'reported', 'claim')
   set(job, 'finished', now)
   enter(job, status, reason)
 end

@@ -1,13 +1,20 @@
--- Output of an attempt. What goes beyond the limit is left out, with a last line that says so.
+-- A piece of the output of an attempt. What goes beyond the limit is left out, with a last line that says so. A piece
+-- that has a number, from 1 on, may be repeated if its answer got lost: it is taken once.
 -- Returns 1, or 0 if the log is full, or -1 if the attempt has lost the job.
-local epoch, text, limit, notice = ARGV[3], ARGV[4], tonumber(ARGV[5]), ARGV[6]
-local status, latest, written, version = get(id, 'status', 'epoch', 'log_bytes', 'version')
+local epoch, piece, text, limit, notice = ARGV[3], tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[6]), ARGV[7]
+local status, latest, written, logged, version = get(id, 'status', 'epoch', 'log_bytes', 'logged', 'version')
 if not status or latest ~= epoch then
   return -1
 end
 written = tonumber(written or 0)
 if written >= limit then
   return 0
+end
+if piece then
+  if piece <= tonumber(logged or 0) then
+    return 1
+  end
+  set(id, 'logged', piece)
 end
 local full = written + #text > limit
 local room = limit - written
