@@ -80,11 +80,18 @@ class Trainer:
             try:
                 progress = self._advance()
             except NoDistribution as error:
-                raise self._diverged("a logit", "not finite") from error
+                raise self.without_distribution(error) from error
             self.wall_time_s += time.perf_counter() - started
             yield progress
 
-    def _advance(self) -> Progress:
+    def without_distribution(self, error: NoDistribution) -> Diverged:
+        """What to say of logits that nothing can be drawn from."""
+        found = self._diverged("a logit", "not finite")
+        found.__cause__ = error
+        return found
+
+    def losses(self) -> dict[str, Tensor]:
+        """Those of the next step, after the inner parameters have moved if the task has some."""
         batch, estimator = self.batches[self.step], self.estimator
         losses: dict[str, Tensor] = {}
         if self.inner:
@@ -94,6 +101,10 @@ class Trainer:
                 losses |= self.inner.step(batch, estimator, self.generator, done)
         with self._mixed_precision():
             losses |= self.spec.task.loss(self.model, batch, estimator, self.generator)
+        return losses
+
+    def _advance(self) -> Progress:
+        losses = self.losses()
         self.optimizer.zero_grad()
         if self.learning:
             self.learning.optimizer.zero_grad()

@@ -22,7 +22,7 @@ from reinmax_core.categorical.arithmetic import (
 )
 from reinmax_core.categorical.draws import draw, largest, one_hot, one_hot_draws, race, sample
 from reinmax_core.categorical.functions import apply
-from reinmax_core.categorical.noise import exponential, gumbel, inner_uniform, squeeze_inside_, uniform
+from reinmax_core.categorical.noise import Streams, exponential, gumbel, inner_uniform, squeeze_inside_, uniform
 from reinmax_core.categorical.rows import (
     NoDistribution,
     distinct,
@@ -39,6 +39,7 @@ from reinmax_core.categorical.softmax import FEW_CLASSES, is_one, jacobian_produ
 __all__ = [
     "FEW_CLASSES",
     "NoDistribution",
+    "Streams",
     "above",
     "apply",
     "at_drawn",

@@ -12,7 +12,7 @@ import torch
 from torch import Generator, Tensor
 
 from reinmax_core.categorical.arithmetic import put
-from reinmax_core.categorical.noise import uniform
+from reinmax_core.categorical.noise import bits, uniform
 from reinmax_core.categorical.rows import readable
 from reinmax_core.categorical.softmax import FEW_CLASSES, probabilities
 
@@ -88,9 +88,8 @@ def _second_of_two(probs: Tensor, shape: Sequence[int], generator: Generator | N
     rarer = torch.minimum(first, second)
     if readable() and probs.dtype == torch.float32:
         # 31 random bits, at the price of the 24 of a uniform number.
-        bits = torch.empty(tuple(shape[:-1]), dtype=torch.int32, device=probs.device).random_(generator=generator)
         # As integers: a comparison in single precision would round the bits to 24 again.
-        rare = bits < (rarer * 2.0**31).ceil_().int()
+        rare = bits(shape[:-1], probs.device, generator) < (rarer * 2.0**31).ceil_().int()
     else:
         rare = uniform(shape[:-1], probs, generator) < rarer
     return torch.ne(rare, second > first).to(probs.dtype)

@@ -10,13 +10,45 @@ from torch import Generator, Tensor
 from reinmax_core.categorical.arithmetic import pair
 
 
+class Streams(torch.Generator):
+    """A stream of random numbers for each part, along the first axis, of whatever is drawn.
+
+    Part by part the numbers are those that its generator alone would give for the rest of the shape.
+
+    Args:
+        generators: one a part, of the same device.
+    """
+
+    generators: tuple[Generator, ...]
+
+    def __new__(cls, generators: Sequence[Generator]) -> Streams:
+        streams: Streams = super().__new__(cls, generators[0].device)  # type: ignore[call-arg]
+        streams.generators = tuple(generators)
+        return streams
+
+
 def uniform(shape: Sequence[int], like: Tensor, generator: Generator | None = None) -> Tensor:
     """Uniform numbers in [0, 1) with device and dtype of `like`."""
     size = tuple(shape)
+    if isinstance(generator, Streams):
+        numbers = torch.empty(size, dtype=like.dtype, device=like.device)
+        for part, stream in zip(numbers.unbind(), generator.generators, strict=True):
+            part.uniform_(generator=stream)
+        return numbers
     # The keyword is left out where it would be None: compilation with dynamic shapes refuses it.
     if generator is None:
         return torch.rand(size, dtype=like.dtype, device=like.device)
     return torch.rand(size, dtype=like.dtype, device=like.device, generator=generator)
+
+
+def bits(shape: Sequence[int], device: torch.device, generator: Generator | None = None) -> Tensor:
+    """Uniform integers of 31 bits."""
+    numbers = torch.empty(tuple(shape), dtype=torch.int32, device=device)
+    if not isinstance(generator, Streams):
+        return numbers.random_(generator=generator)
+    for part, stream in zip(numbers.unbind(), generator.generators, strict=True):
+        part.random_(generator=stream)
+    return numbers
 
 
 def inner_uniform(shape: Sequence[int], like: Tensor, generator: Generator | None = None) -> Tensor:

@@ -48,7 +48,10 @@ class Autoencoder(nn.Module, ABC):
 
     def reconstruction(self, images: Tensor, draws: Tensor) -> Tensor:
         """-log p(x|z), [..., images]."""
-        pixels = self.decoded(draws)
+        return self.cross_entropy(images, self.decoded(draws))
+
+    def cross_entropy(self, images: Tensor, pixels: Tensor) -> Tensor:
+        """Of images [images, pixels] and the logits of pixels [..., images, pixels] that are shown for them, [...]."""
         return binary_cross_entropy_with_logits(pixels, images.expand_as(pixels), reduction="none").sum(-1)
 
     def bound(self, images: Tensor, draws: Tensor, logits: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, final
 
 from pydantic import Field
@@ -160,3 +160,31 @@ class Bilevel(Task, ABC):
     @abstractmethod
     def tempered(self, estimator: Estimator, done: float) -> Estimator:
         """The estimator as it is used when that share of the run's steps is done, 0 to 1."""
+
+
+class Replicable(Task, ABC):
+    """A task of which several runs can be trained side by side, their models stacked into one.
+
+    `losses` must give each replica the very numbers that `loss` would give it alone, and gradients too. So what a
+    CPU rounds by the place of a number among others, as in the last few of an exponential, is computed for each
+    replica apart; products of matrices, and whatever else is worth it, are computed for all at once.
+    """
+
+    @abstractmethod
+    def packs(self, estimator: Estimator) -> bool:
+        """Whether runs of this task, as configured, can be trained side by side with such an estimator."""
+
+    @abstractmethod
+    def losses(
+        self,
+        model: nn.Module,
+        batches: Sequence[Any],
+        estimators: Sequence[Estimator],
+        generators: Sequence[Generator],
+    ) -> list[dict[str, Tensor]]:
+        """What `loss` gives, for each replica.
+
+        Args:
+            model: the `models.stacked` one.
+            batches, estimators, generators: one a replica.
+        """

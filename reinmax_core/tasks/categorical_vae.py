@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 from pydantic import Field
 
 from reinmax_core.data.base import DataSource
-from reinmax_core.estimators.base import Estimator
-from reinmax_core.tasks.base import Batches, Recommendation
+from reinmax_core.estimators.base import Estimator, Pathwise
+from reinmax_core.tasks.base import Batches, Recommendation, Replicable
 from reinmax_core.tasks.images import (
     EVALUATION_ROWS,
     BoundImages,
@@ -107,7 +108,7 @@ TRAINING_IMAGES = {"omniglot": 24_345}
 """Of data sets that do not have the usual number."""
 
 
-class CategoricalVae(ImageAutoencoding):
+class CategoricalVae(ImageAutoencoding, Replicable):
     """Minimise the negative evidence lower bound of images under `latents` variables of `categories` classes.
 
     Encoder 784-512-256-(latents x categories), decoder the same way back, rectifiers between layers. The
@@ -193,7 +194,9 @@ class CategoricalVae(ImageAutoencoding):
         reconstruction = estimator.expectation(
             logits, lambda draws: parts.reconstruction(images, draws), generator=generator
         ).mean(-1)
-        divergence = parts.divergence(logits).mean(-1)
+        return self._terms(reconstruction, parts.divergence(logits).mean(-1))
+
+    def _terms(self, reconstruction: Tensor, divergence: Tensor) -> dict[str, Tensor]:
         # The prior is uniform: H(q) = L log C - KL(q, prior).
         entropy = self.latents * math.log(self.categories) - divergence.detach()
         return {
@@ -202,6 +205,29 @@ class CategoricalVae(ImageAutoencoding):
             "kl": divergence,
             "entropy": entropy,
         }
+
+    def packs(self, estimator: Estimator) -> bool:
+        """With any estimator that passes a gradient through a draw."""
+        return isinstance(estimator, Pathwise)
+
+    def losses(
+        self,
+        model: nn.Module,
+        batches: Sequence[Tensor],
+        estimators: Sequence[Estimator],
+        generators: Sequence[Generator],
+    ) -> list[dict[str, Tensor]]:
+        import torch
+
+        parts, images = cast("Autoencoder", model), [batch.float() / 255 for batch in batches]
+        logits = parts.logits(torch.stack(images)).unbind()
+        each = zip(estimators, logits, generators, strict=True)
+        draws = [estimator.sample(own, generator=generator) for estimator, own, generator in each]
+        pixels = parts.decoded(torch.stack(draws)).unbind()
+        return [
+            self._terms(parts.cross_entropy(seen, shown).mean(-1), parts.divergence(own).mean(-1))
+            for seen, shown, own in zip(images, pixels, logits, strict=True)
+        ]
 
     def evaluate(self, model: nn.Module, data: Images, estimator: Estimator, generator: Generator) -> dict[str, float]:
         """Figures of the test images in nats an image.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import Field
 
-from reinmax_core.estimators.base import Estimator, Separable
-from reinmax_core.tasks.base import Batches, Recommendation, Task
+from reinmax_core.estimators.base import DrawDetermined, Estimator, Separable
+from reinmax_core.estimators.gumbel_softmax import GumbelSoftmax
+from reinmax_core.tasks.base import Batches, Recommendation, Replicable
 from reinmax_core.tasks.size import too_large
 
 if TYPE_CHECKING:
@@ -16,11 +18,14 @@ if TYPE_CHECKING:
     from reinmax_core.data.base import DataSet, DataSource
 
 
+WHOLE_VECTORS: Final = 64
+"""So many numbers fill the registers that a CPU works on at a time, whichever CPU."""
+
 NEAREST: Final = 2.0**-63
 """Distances up to this count as 0 for exponents below 2: its power of -2 is just still finite in single precision."""
 
 
-class Polynomial(Task):
+class Polynomial(Replicable):
     """Minimise E[mean over l of |D_l - c_l|^p] over the logits of L independent binary variables D.
 
     The optimum puts every D_l on the nearer of 0 and 1. Estimators whose gradient vanishes at an
@@ -81,10 +86,27 @@ class Polynomial(Task):
         return _Always(data)
 
     def loss(self, model: nn.Module, batch: Tensor, estimator: Estimator, generator: Generator) -> dict[str, Tensor]:
-        theta = model.get_parameter("theta").unsqueeze(-3)
-        logits = theta.expand(*theta.shape[:-3], self.batch // estimator.evaluations, self.latents, 2)
+        logits = model.get_parameter("theta").expand(self.batch // estimator.evaluations, self.latents, 2)
         cost = Separable(lambda draws: self.power(draws[..., 0] - batch))
         return {"loss": estimator.expectation(logits, cost, generator=generator).mean(-1)}
+
+    def packs(self, estimator: Estimator) -> bool:
+        """Where the variables fill whole vectors of a CPU, all draws of all replicas are made at once."""
+        return isinstance(estimator, (DrawDetermined, GumbelSoftmax)) and self.latents % WHOLE_VECTORS == 0
+
+    def losses(
+        self,
+        model: nn.Module,
+        batches: Sequence[Tensor],
+        estimators: Sequence[Estimator],
+        generators: Sequence[Generator],
+    ) -> list[dict[str, Tensor]]:
+        from reinmax_core.pack import drawn_together
+
+        theta = model.get_parameter("theta").unsqueeze(1)
+        draws = drawn_together(theta.expand(-1, self.batch, -1, -1), estimators, generators)
+        means = self.power(draws[..., 0] - batches[0]).mean(-1).mean(-1)
+        return [{"loss": mean} for mean in means.unbind()]
 
     def evaluate(self, model: nn.Module, data: Tensor, estimator: Estimator, generator: Generator) -> dict[str, float]:
         """The expected loss, in closed form, and its distance to the optimum."""
