@@ -6,10 +6,31 @@ from celery import Celery
 from kombu import Exchange, Queue
 
 from worker.jobs import HIGHEST_PRIORITY, Job
+from worker.server_folder import ServerFolder
+from worker.settings import Settings
 
 RUN_JOB = "run_job"
 QUEUES = ("any", "cpu", "cuda")
 KEY_PREFIX = "reinmax:celery:"
+
+
+class NoServerRuns(Exception):
+    """No server is named by the environment, and no embedded one is up."""
+
+
+def server_address(settings: Settings) -> str:
+    """The server that is named, or else the embedded one that somebody runs for the state folder.
+
+    Raises:
+        NoServerRuns: no server is named, and there is none for the state folder.
+    """
+    url = settings.redis_url or ServerFolder(settings.state_dir).url()
+    if not url:
+        raise NoServerRuns(
+            f"REINMAX_REDIS_URL names no server, and none runs for the state folder {settings.state_dir}. "
+            "Start one with `reinmax up`, or set REINMAX_REDIS_URL, or REINMAX_STATE_DIR as the service has it."
+        )
+    return url
 
 
 def application(redis_url: str) -> Celery:

@@ -50,6 +50,7 @@ class Maintenance:
         self._store, self._wake, self._worker, self._resign = store, wake, worker, resign
         self._lease_s, self._forgotten_after_s = lease_s, forgotten_after_s
         self._woken_in_vain: Counter[str] = Counter()
+        self._queues: tuple[str, ...] = ()
         self._reap_from: float | None = None
         self._is_closed = threading.Event()
         self._due = {self._register: 0.0, self._reap: 0.0, self._sweep: 0.0}
@@ -105,8 +106,11 @@ class Maintenance:
 
     def _sweep(self) -> float:
         worker = self._worker()
-        if worker.job is not None:
+        # A queue that the worker was told to leave alone is no sign of deafness, and one that it got back is new to it.
+        if worker.job is not None or worker.queues != self._queues:
             self._woken_in_vain.clear()
+            self._queues = worker.queues
+        if worker.job is not None:
             return self._forgotten_after_s / 2
         for job in self._store.forgotten(worker, self._forgotten_after_s):
             logger.info("job %s: nobody was woken for it lately", job.id)

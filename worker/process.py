@@ -6,7 +6,6 @@ import logging
 import os
 import socket
 import time
-import warnings
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -14,16 +13,13 @@ from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
 
-from celery import Celery
-from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
-from celery.signals import worker_shutting_down
 from kombu.exceptions import OperationalError
 
-from worker.app import RUN_JOB, application, wake
+from worker.app import application, wake
 from worker.artifacts import ArtifactStoreUnusable
 from worker.assignment import Places
-from worker.bell import ring
 from worker.embedded_server import EmbeddedServer, ServerNotStarted
+from worker.engine import Engine
 from worker.hardware import Machine, NoSuchGpu, find_machine
 from worker.jobs import Job, WorkerRecord
 from worker.keyspace import PATIENCE_S, StoreUnavailable
@@ -44,11 +40,16 @@ class ServerUnfit(Exception):
     """The server is not set up in a way in which jobs are safe."""
 
 
+class NoSuchQueue(Exception):
+    """A worker was told to serve a queue whose jobs cannot run on its device."""
+
+
 CONDITIONS = (
     ArtifactStoreUnusable,
     InvalidSettings,
     NoServerProgram,
     NoSuchGpu,
+    NoSuchQueue,
     ServerNotStarted,
     ServerUnfit,
     StateFolderUnusable,
@@ -64,16 +65,21 @@ class WorkerProcess:
         settings: as the environment has them.
         redis_url: the server of jobs and messages.
         machine: the device to serve.
+        queues: to take jobs from; all whose jobs can run on the device if empty.
+
+    Raises:
+        NoSuchQueue: jobs of a queue cannot run on the device.
     """
 
-    def __init__(self, settings: Settings, redis_url: str, machine: Machine) -> None:
+    def __init__(self, settings: Settings, redis_url: str, machine: Machine, queues: Sequence[str] = ()) -> None:
         self._settings, self._machine = settings, machine
         self._name = f"{socket.gethostname()}-{os.getpid()}"
         self._started_at = datetime.now(UTC)
         self._store = JobStore.connect(redis_url, patience_s=_patience_s(settings))
-        self._celery = application(redis_url)
+        celery = application(redis_url)
+        self._engine = Engine(celery, self._name, machine.queues, _taken(queues, machine))
         self._standby = Standby(machine)
-        self._wake = _forgiving(partial(wake, self._celery))
+        self._wake = _forgiving(partial(wake, celery))
         self._supervisor = Supervisor(
             self._store,
             self._wake,
@@ -86,12 +92,15 @@ class WorkerProcess:
         )
 
     def run(self) -> int:
-        """Serves until SIGTERM or SIGINT, which hand the running job back. Returns the exit code."""
+        """Serves until SIGTERM, SIGINT or `celery control shutdown`, which hand the running job back.
+
+        Returns the exit code.
+        """
         _wait_for(self._store)
-        logger.info("%s serves %s: %s", self._name, " and ".join(self._machine.queues), self.describe().offer)
+        logger.info("%s serves %s: %s", self._name, " and ".join(self._engine.queues), self.describe().offer)
         maintenance = Maintenance(self._store, self._wake, self.describe, _resign, self._settings.lease_s)
         with self._standby, maintenance:
-            return _serve(self._celery, self._supervisor, self._name, self._machine.queues)
+            return self._engine.serve(self._supervisor.run, self._supervisor.shut_down)
 
     def describe(self) -> WorkerRecord:
         """The worker as it is now."""
@@ -99,7 +108,7 @@ class WorkerProcess:
         return WorkerRecord(
             name=self._name,
             device=machine.device,
-            queues=machine.queues,
+            queues=self._engine.queues,
             hardware=machine.name,
             cores=machine.cores,
             memory_gb=round(machine.memory_gb, 3),
@@ -138,7 +147,7 @@ def _run(options: Namespace, settings: Settings) -> int:
         redis_url = settings.redis_url or resources.enter_context(EmbeddedServer(settings.state_dir)).url
         # Not a setting of ours but CUDA's own, by which people share out the GPUs of a machine.
         machine = find_machine(options.device, options.gpu, os.environ.get("CUDA_VISIBLE_DEVICES"))
-        return WorkerProcess(settings, redis_url, machine).run()
+        return WorkerProcess(settings, redis_url, machine, options.queues).run()
 
 
 def _parser() -> ArgumentParser:
@@ -148,6 +157,12 @@ def _parser() -> ArgumentParser:
     )
     parser.add_argument("--check", action="store_true", help="start none, but exit with 0 if one lives on this host")
     parser.add_argument("--gpu", type=int, default=0, help="which of the visible GPUs; one worker serves one")
+    parser.add_argument(
+        "--queues",
+        type=lambda names: names.split(","),
+        default=[],
+        help="take jobs from these alone, such as `cuda`, or `cpu,any`; by default from all that can run on the device",
+    )
     return parser
 
 
@@ -159,6 +174,15 @@ def _places(settings: Settings, redis_url: str) -> Places:
         data_dir=settings.data_dir,
         data_mirror=settings.data_mirror,
     )
+
+
+def _taken(queues: Sequence[str], machine: Machine) -> Sequence[str]:
+    if strange := [queue for queue in queues if queue not in machine.queues]:
+        raise NoSuchQueue(
+            f"--queues names {', '.join(strange)}, but jobs that can run on this device, {machine.device}, wait in "
+            f"{' and '.join(machine.queues)}; choose of these, or another --device"
+        )
+    return queues or machine.queues
 
 
 def _patience_s(settings: Settings) -> float:
@@ -199,33 +223,3 @@ def _forgiving(wake: Callable[[Job], None]) -> Callable[[Job], None]:
             logger.warning("no worker could be woken for job %s; a sweep will find it: %s", job.id, error)
 
     return wake_or_warn
-
-
-def _serve(celery: Celery, supervisor: Supervisor, name: str, queues: Sequence[str]) -> int:
-    @celery.task(name=RUN_JOB, ignore_result=True)
-    def run_job(job_id: str) -> None:
-        try:
-            supervisor.run(job_id)
-        finally:
-            ring()
-
-    def hand_back(**_: object) -> None:
-        supervisor.shut_down()
-
-    worker_shutting_down.connect(hand_back, weak=False)
-    # Celery advises against root because of pickle, which is not accepted here.
-    warnings.filterwarnings("ignore", category=SecurityWarning)
-    # It speaks of late acknowledgement on a lost connection, which is not used here.
-    warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
-    worker = celery.Worker(
-        hostname=f"celery@{name}",
-        pool="threads",
-        concurrency=1,
-        queues=list(queues),
-        without_gossip=True,
-        without_mingle=True,
-        without_heartbeat=True,
-        quiet=True,
-    )
-    worker.start()
-    return int(worker.exitcode or 0)

@@ -18,6 +18,7 @@ class Office:
     """A maintenance thread, and what it asked for."""
 
     def __init__(self, store: JobStore, *, job: str | None = None, lease_s: float = 0.2) -> None:
+        self.worker = worker(job=job)
         self.woken: list[str] = []
         self.resigned = 0
 
@@ -27,8 +28,7 @@ class Office:
         def resign() -> None:
             self.resigned += 1
 
-        record = worker(job=job)
-        self.maintenance = Maintenance(store, note, lambda: record, resign, lease_s, forgotten_after_s=0.05)
+        self.maintenance = Maintenance(store, note, lambda: self.worker, resign, lease_s, forgotten_after_s=0.05)
 
 
 def wait_for(condition: Callable[[], object]) -> None:
@@ -72,6 +72,22 @@ def test_an_idle_worker_wakes_for_forgotten_jobs_until_it_finds_itself_deaf(
     with office.maintenance:
         wait_for(lambda: office.resigned)
     assert office.woken[:DEAF_AFTER] == [job_id] * DEAF_AFTER
+
+
+def test_a_queue_that_a_worker_was_told_to_leave_alone_does_not_make_it_deaf(
+    store: JobStore, submit: Callable[..., str]
+) -> None:
+    submit()
+    office = Office(store)
+    office.worker = worker(queues=())
+    with office.maintenance:
+        time.sleep(0.6)
+        assert office.woken == []
+        for queues in [("any",), ("cpu", "any")] * DEAF_AFTER:
+            office.worker = worker(queues=queues)
+            seen = len(office.woken)
+            wait_for(lambda seen=seen: len(office.woken) > seen)
+    assert office.resigned == 0
 
 
 def test_a_busy_worker_wakes_nobody(store: JobStore, submit: Callable[..., str]) -> None:
