@@ -18,7 +18,8 @@ from service.answers import Curve, Curves, JobPage, Listing
 from service.catalogue import DataSetEntry, EstimatorEntry, TaskEntry
 from service.client.download import PartialFile, find
 from service.client.exchange import Call, Exchange, answered, endpoint
-from worker.jobs import TERMINAL, Artifact, Job, Submission, WorkerRecord
+from worker.jobs import TERMINAL, Artifact, Job, State, Submission, WorkerRecord
+from worker.reasons import PAUSE_REQUESTED
 
 M = TypeVar("M", bound=BaseModel)
 LONGEST_HOLD_S: Final = 30.0
@@ -135,6 +136,41 @@ class Endpoints:
         return Job.model_validate_json(response.content)
 
     @endpoint
+    def pause(self, job_id: str) -> Exchange[Job]:
+        """Has the job train no more until it is resumed; one that runs saves a checkpoint and frees its device.
+
+        Raises:
+            Conflict: it has ended, or is to be cancelled.
+        """
+        response = yield from self._answer("POST", f"{_path(job_id)}/pause")
+        return Job.model_validate_json(response.content)
+
+    @endpoint
+    def resume(self, job_id: str) -> Exchange[Job]:
+        """Has a paused job wait again, to go on from its checkpoint.
+
+        Where the answer is lost, it is asked for again only if the job is paused still.
+
+        Raises:
+            Conflict: nobody paused it.
+        """
+        return (yield from self._change_once(job_id, "resume", _is_paused))
+
+    @endpoint
+    def retry(self, job_id: str) -> Exchange[Job]:
+        """Has a job that failed or was cancelled wait again, with all its attempts, to go on from its checkpoint.
+
+        Where the answer is lost, it is asked for again only if the job has not moved since: one that was set going
+        and has failed anew is not retried twice.
+
+        Raises:
+            Conflict: it has not ended, or has succeeded.
+        """
+        response = yield from self._answer("GET", _path(job_id))
+        ended_at = Job.model_validate_json(response.content).finished_at
+        return (yield from self._change_once(job_id, "retry", lambda job: job.finished_at == ended_at))
+
+    @endpoint
     def delete(self, job_id: str) -> Exchange[None]:
         """Removes a job that has ended, with its metrics, log and artefacts.
 
@@ -230,12 +266,28 @@ class Endpoints:
         response = yield from self._answer("GET", path)
         return Listing[kind].model_validate_json(response.content).data  # type: ignore[valid-type]
 
+    def _change_once(self, job_id: str, action: str, is_as_before: Callable[[Job], bool]) -> Exchange[Job]:
+        """Makes a change that is not to be made twice: where no answer came, the job tells whether it was made."""
+
+        def made() -> Exchange[httpx.Response | None]:
+            response = yield from self._answer("GET", _path(job_id))
+            return None if is_as_before(Job.model_validate_json(response.content)) else response
+
+        response = yield from answered(Call("POST", f"{_path(job_id)}/{action}"), self._patience_s, made)
+        return Job.model_validate_json(response.content)
+
     def _answer(self, method: str, path: str, **details: Unpack[_Details]) -> Exchange[httpx.Response]:
         return answered(Call(method, path, **details), self._patience_s)
 
 
 def _path(job_id: str) -> str:
     return f"/v1/jobs/{quote(job_id, safe='')}"
+
+
+def _is_paused(job: Job) -> bool:
+    """Whether it is paused, or its worker is about to."""
+    reason = job.status_reason
+    return job.status is State.PAUSED or (reason is not None and reason.code == PAUSE_REQUESTED.code)
 
 
 def _json(spec: Submission | Mapping[str, object]) -> bytes:

@@ -66,12 +66,21 @@ class endpoint(Generic[P, T]):  # noqa: N801  (a decorator, as property is)
         return method
 
 
-def answered(call: Call, patience_s: float) -> Exchange[httpx.Response]:
+def _never_mind() -> Exchange[httpx.Response | None]:
+    """Stands for a call that comes to the same however often it is made."""
+    yield from ()
+    return None
+
+
+def answered(
+    call: Call, patience_s: float, made: Callable[[], Exchange[httpx.Response | None]] = _never_mind
+) -> Exchange[httpx.Response]:
     """The answer to a call that may be repeated: overload and lost connections are waited out.
 
     Args:
-        call: what is asked; doing it twice must come to the same as doing it once.
+        call: what is asked; doing it twice must come to the same as doing it once, but for `made`.
         patience_s: seconds after which no further attempt begins.
+        made: is asked before a repetition; gives the answer if an attempt that was not answered did its work.
 
     Raises:
         ServiceError: the last attempt's.
@@ -90,6 +99,8 @@ def answered(call: Call, patience_s: float) -> Exchange[httpx.Response]:
         pause_s = max(asked_s, random.uniform(longest_pause_s / 2, longest_pause_s))
         if time.monotonic() + pause_s > give_up_at:
             raise failure
+        if (answer := (yield from made())) is not None:
+            return answer
         call, longest_pause_s = (
             replace(call, pause_s=pause_s),
             min(2 * longest_pause_s, LONGEST_PAUSE_S),

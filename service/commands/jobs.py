@@ -10,6 +10,7 @@ import typer
 
 from service.commands.options import (
     AsJson,
+    AttemptsByCause,
     Changes,
     EstimatorName,
     JobId,
@@ -21,6 +22,7 @@ from service.commands.options import (
     Tau,
     given,
     labels_of,
+    limits_of,
     spec_of,
 )
 from service.commands.output import console, print_json, print_json_array
@@ -47,7 +49,8 @@ def submit(
     label: Labels = None,
     priority: Annotated[int | None, typer.Option(help="0 to 9; higher starts first.")] = None,
     timeout_s: Annotated[float | None, typer.Option("--timeout", help="Seconds an attempt may run.")] = None,
-    max_attempts: Annotated[int | None, typer.Option(help="Attempts if workers are lost.")] = None,
+    max_attempts: Annotated[int | None, typer.Option(help="Attempts, however they end.")] = None,
+    attempts_by_cause: AttemptsByCause = None,
     idempotency_key: Annotated[str | None, typer.Option(help="Submissions with the same key make one job.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only check it and show what would run.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Follow it until it has ended.")] = False,
@@ -56,6 +59,7 @@ def submit(
     """Queue a training job, such as: reinmax submit polynomial reinmax --set task.p=1.5"""
     options = given(task=task, estimator=estimator, tau=tau, steps=steps, seed=seed, hardware=hardware, name=name)
     options |= given(labels=labels_of(label), priority=priority, timeout_s=timeout_s, max_attempts=max_attempts)
+    options |= given(max_attempts_by_cause=limits_of(attempts_by_cause))
     spec = spec_of(file, options, changes or ())
     with _client() as client:
         if dry_run:
@@ -137,6 +141,24 @@ def cancel(job: JobId, as_json: AsJson = False) -> None:
     """Cancel a job; one that runs saves a checkpoint first."""
     with _client() as client:
         _show_line(client.cancel(job), as_json)
+
+
+def pause(job: JobId, as_json: AsJson = False) -> None:
+    """Pause a job until it is resumed; one that runs saves a checkpoint and frees its device."""
+    with _client() as client:
+        _show_line(client.pause(job), as_json)
+
+
+def resume(job: JobId, as_json: AsJson = False) -> None:
+    """Resume a paused job, from its checkpoint."""
+    with _client() as client:
+        _show_line(client.resume(job), as_json)
+
+
+def retry(job: JobId, as_json: AsJson = False) -> None:
+    """Retry a job that failed or was cancelled, from its checkpoint, with all its attempts."""
+    with _client() as client:
+        _show_line(client.retry(job), as_json)
 
 
 def delete(job: JobId, as_json: AsJson = False) -> None:

@@ -14,6 +14,15 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs."
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="Id of the job.")]
 Labels = Annotated[list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="May be given several times.")]
 
+AttemptsByCause = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--max-attempts-by-cause",
+        metavar="CAUSE=N",
+        help="Attempts that may end by error, oom, timeout, lost or diverged; may be given several times.",
+    ),
+]
+
 TaskName = Annotated[str | None, typer.Argument(metavar="TASK", help="What is trained, such as polynomial.")]
 EstimatorName = Annotated[
     str | None, typer.Argument(metavar="ESTIMATOR", help="How the gradient passes a draw, such as reinmax.")
@@ -65,6 +74,11 @@ def key_and_value(text: str) -> tuple[str, str]:
 def labels_of(texts: Iterable[str] | None) -> dict[str, str] | None:
     """The labels that were given as KEY=VALUE; None for none."""
     return dict(map(key_and_value, texts)) if texts else None
+
+
+def limits_of(texts: Iterable[str] | None) -> dict[str, object] | None:
+    """The limits that were given as CAUSE=N, which the service checks; None for none."""
+    return {cause: _value(limit) for cause, limit in map(key_and_value, texts)} if texts else None
 
 
 def _read(file: Path) -> dict[str, object]:

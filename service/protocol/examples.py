@@ -20,6 +20,7 @@ FULL: Final = {
     "priority": 5,
     "timeout_s": 86400,
     "max_attempts": 3,
+    "max_attempts_by_cause": {"oom": 1},
 }
 
 SUBMISSIONS: Final[dict[str, Example]] = {

@@ -12,7 +12,7 @@ from service.protocol.problems import ProblemDetails
 REFERENCES = "#/components/schemas/{model}"
 
 TAGS = (
-    {"name": "jobs", "description": "Submit training jobs, look at them, wait for them, end them."},
+    {"name": "jobs", "description": "Submit training jobs, look at them, wait for them, pause and end them."},
     {"name": "outputs", "description": "What jobs leave behind: metrics, logs and artefacts."},
     {"name": "catalogue", "description": "What exists: estimators, tasks, data sets and workers."},
     {"name": "health", "description": "For whoever runs the service."},

@@ -1,4 +1,4 @@
-"""`/v1/jobs`: submit, list, look, wait, cancel, delete."""
+"""`/v1/jobs`: submit, list, look, wait, cancel, pause, resume, retry, delete."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from reinmax_core.estimators.base import Estimator
 from reinmax_core.tasks.base import Task
 from reinmax_core.value import discover
 from service.answers import JobPage
-from service.context import Here
+from service.context import Context, Here
 from service.protocol.conditional import matches
 from service.protocol.examples import SUBMISSIONS
 from service.protocol.idempotency import fingerprint, key_in
@@ -26,6 +26,7 @@ from worker.listing import Filters
 
 LARGEST_PAGE = 200
 LONGEST_WAIT_S = 60
+CHANGE_PROBLEMS = problems(Kind.CROSS_SITE, Kind.JOB_NOT_FOUND, Kind.INVALID_STATE)
 
 TaskName: TypeAlias = Literal[tuple(discover(Task))]  # type: ignore[valid-type]
 EstimatorName: TypeAlias = Literal[tuple(discover(Estimator))]  # type: ignore[valid-type]
@@ -158,11 +159,60 @@ async def get_job(
     summary="Cancel a job",
     operation_id="cancelJob",
     response_model=Job,
-    responses=problems(Kind.CROSS_SITE, Kind.JOB_NOT_FOUND, Kind.INVALID_STATE),
+    response_description="The job, `cancelled`, or for a moment `starting` or `running` with a reason that says so.",
+    responses=CHANGE_PROBLEMS,
 )
 def cancel_job(here: Here, job_id: JobId) -> Response:
     """Ends a job: at once while it is queued; a running one saves a checkpoint first. Repeating it changes nothing."""
     return job_answer(here.store.cancel(job_id))
+
+
+@router.post(
+    "/{job_id}/pause",
+    summary="Pause a job",
+    operation_id="pauseJob",
+    response_model=Job,
+    response_description="The job, `paused`, or for a moment `starting` or `running` with a reason that says so.",
+    responses=CHANGE_PROBLEMS,
+)
+def pause_job(here: Here, job_id: JobId) -> Response:
+    """Has a job train no more until it is resumed: a running one saves a checkpoint and frees its device.
+
+    The attempt does not count. Repeating it changes nothing. Jobs that have ended, or are to be cancelled, stay.
+    """
+    return job_answer(here.store.pause(job_id))
+
+
+@router.post(
+    "/{job_id}/resume",
+    summary="Resume a paused job",
+    operation_id="resumeJob",
+    response_model=Job,
+    response_description="The job, `queued`, or still `starting` or `running` if it was not paused yet.",
+    responses=CHANGE_PROBLEMS,
+)
+def resume_job(here: Here, job_id: JobId) -> Response:
+    """Lets a paused job wait in its old place and go on from its checkpoint, to the same result as if never paused.
+
+    A pause that its worker has not carried out yet is withdrawn. Any other job is left as it is, with a 409.
+    """
+    return _set_going(here, here.store.resume(job_id))
+
+
+@router.post(
+    "/{job_id}/retry",
+    summary="Retry a job that failed or was cancelled",
+    operation_id="retryJob",
+    response_model=Job,
+    response_description="The job, `queued` again.",
+    responses=CHANGE_PROBLEMS,
+)
+def retry_job(here: Here, job_id: JobId) -> Response:
+    """Lets a job that failed or was cancelled wait again, with all its attempts; it goes on from its checkpoint.
+
+    Any other job is left as it is, with a 409: also one that was retried a moment ago.
+    """
+    return _set_going(here, here.store.retry(job_id))
 
 
 @router.delete(
@@ -170,7 +220,7 @@ def cancel_job(here: Here, job_id: JobId) -> Response:
     summary="Delete a job",
     operation_id="deleteJob",
     status_code=204,
-    responses=problems(Kind.CROSS_SITE, Kind.JOB_NOT_FOUND, Kind.INVALID_STATE),
+    responses=CHANGE_PROBLEMS,
 )
 def delete_job(here: Here, job_id: JobId) -> Response:
     """Removes a job that has ended, with its metrics, log and artefacts."""
@@ -179,3 +229,9 @@ def delete_job(here: Here, job_id: JobId) -> Response:
         here.artifacts.delete_job(job_id)
     here.store.delete(job_id)
     return Response(status_code=204)
+
+
+def _set_going(here: Context, job: Job) -> Response:
+    if job.status is State.QUEUED:
+        here.call_a_worker(job)
+    return job_answer(job)

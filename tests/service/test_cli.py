@@ -68,9 +68,8 @@ def _seconds(run: Run, *arguments: str) -> float:
 
 def test_every_command_takes_json_and_has_a_help() -> None:
     commands = get_command(app).commands  # type: ignore[attr-defined]
-    assert {"up", "api", "worker", "submit", "watch", "list", "show", "logs", "metrics", "cancel", "delete"} <= set(
-        commands
-    )
+    assert {"up", "api", "worker", "submit", "watch", "list", "show", "logs", "metrics", "delete"} <= set(commands)
+    assert {"cancel", "pause", "resume", "retry"} <= set(commands)
     for name, command in commands.items():
         assert command.help, name
         assert any("--json" in parameter.opts for parameter in command.params), name
@@ -81,7 +80,8 @@ class TestSubmit:
         done = run(
             "submit", "polynomial", "reinmax", "--tau", "1.5", "--steps", "70", "--set", "task.p=1.5", "--set",
             "optimizer.lr=0.01", "--label", "study=a", "--name", "first", "--priority", "3", "--timeout", "60",
-            "--max-attempts", "2", "--hardware", "cpu", "--seed", "4", "--json",
+            "--max-attempts", "2", "--max-attempts-by-cause", "oom=1",
+            "--max-attempts-by-cause", "error=2", "--hardware", "cpu", "--seed", "4", "--json",
         )  # fmt: skip
         job = Job.model_validate_json(done.stdout)
         assert (job.spec.task.model_dump()["p"], job.spec.optimizer.lr) == (1.5, 0.01)
@@ -89,6 +89,7 @@ class TestSubmit:
         assert job.spec.estimator.model_dump(exclude_defaults=True) == {"tau": 1.5}
         assert (job.labels, job.name, job.queue) == ({"study": "a"}, "first", "cpu")
         assert (job.priority, job.max_attempts, job.timeout_s) == (3, 2, 60)
+        assert job.max_attempts_by_cause == {"error": 2, "oom": 1, "timeout": 1, "lost": 2, "diverged": 1}
 
     def test_a_file_makes_the_spec_and_options_change_it(self, run: Run, tmp_path: Path) -> None:
         (tmp_path / "spec.json").write_text('{"task": {"name": "polynomial", "p": 3}, "estimator": "exact"}')
@@ -110,7 +111,10 @@ class TestSubmit:
         assert "/estimator: " in done.stderr
         assert "straight_through" in done.stderr
 
-    @pytest.mark.parametrize("arguments", [("--set", "steps"), ("--label", "=x"), ("--file", "none.json")])
+    @pytest.mark.parametrize(
+        "arguments",
+        [("--set", "steps"), ("--label", "=x"), ("--file", "none.json"), ("--max-attempts-by-cause", "oom")],
+    )
     def test_mistakes_of_the_call_end_it(self, run: Run, arguments: tuple[str, str]) -> None:
         done = run("submit", "polynomial", "reinmax", *arguments)
         assert done.returncode == 2
@@ -167,6 +171,18 @@ def test_cancel_and_delete(run: Run, client: Client) -> None:
     done = run("show", job.id, "--json")
     assert done.returncode == 1
     assert json.loads(done.stderr)["error"] == "NotFound"
+
+
+def test_pause_resume_and_retry(run: Run, client: Client) -> None:
+    job = client.submit({"task": "polynomial", "estimator": "reinmax"})
+    assert json.loads(run("pause", job.id, "--json").stdout)["status"] == State.PAUSED
+    assert re.search(r"queued.*no_worker", run("resume", job.id).stdout)
+    done = run("retry", job.id, "--json")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert json.loads(done.stderr)["error"] == "Conflict" and "is queued" in json.loads(done.stderr)["message"]
+    client.cancel(job.id)
+    assert json.loads(run("retry", job.id, "--json").stdout)["status"] == State.QUEUED
+    assert "paused on request" in run("pause", job.id).stdout
 
 
 def test_no_service_is_told_with_the_remedy(run: Run) -> None:

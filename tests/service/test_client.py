@@ -32,6 +32,7 @@ from service.client.exchange import endpoint
 from tests.service.processes import running_api
 from tests.service.test_jobs import started, succeeded
 from tests.worker.samples import progress
+from tests.worker.states import bring_to, standing_of
 from worker.artifacts import ArtifactStore
 from worker.jobs import Artifact, Job, State, Submission
 from worker.series import Series
@@ -122,6 +123,23 @@ def test_cancelling_deleting_and_what_forbids_them(client: Client, store: JobSto
         client.get(job.id)
 
 
+def test_pausing_resuming_retrying_and_what_forbids_them(client: Client, store: JobStore) -> None:
+    job = client.submit(SHORT)
+    for change in (client.resume, client.retry):
+        with pytest.raises(Conflict) as refusal:
+            change(job.id)
+        assert refusal.value.problem.job_status == "queued"
+    assert [client.pause(job.id).status for _ in range(2)] == [State.PAUSED, State.PAUSED]
+    assert client.resume(job.id).status == State.QUEUED
+    client.cancel(job.id)
+    with pytest.raises(Conflict):
+        client.pause(job.id)
+    assert client.retry(job.id).status == State.QUEUED
+    for change in (client.pause, client.resume, client.retry):
+        with pytest.raises(NotFound):
+            change("job_none")
+
+
 def test_metrics_and_log(client: Client, store: JobStore) -> None:
     job_id = client.submit(SHORT).id
     attempt = started(store, job_id)
@@ -187,15 +205,39 @@ def test_the_asyncio_client_does_the_same(api_url: str, store: JobStore, tmp_pat
             assert (await waiting).status == State.SUCCEEDED
             with pytest.raises(NotFound):
                 await client.get("job_none")
+            assert (await client.pause(jobs[1].id)).status == State.PAUSED
+            assert (await client.resume(jobs[1].id)).status == State.QUEUED
+            await client.cancel(jobs[1].id)
+            assert (await client.retry(jobs[1].id)).status == State.QUEUED
 
     asyncio.run(scenario())
 
 
 def test_every_call_is_documented_on_both_clients() -> None:
     calls = {name for name, value in vars(Endpoints).items() if isinstance(value, endpoint)}
-    assert {"submit", "dry_run", "get", "wait", "cancel", "delete", "metrics", "logs", "download"} <= calls
+    assert {"submit", "dry_run", "get", "wait", "delete", "metrics", "logs", "download"} <= calls
+    assert {"cancel", "pause", "resume", "retry"} <= calls
     assert all(inspect.getdoc(vars(Endpoints)[name]) for name in calls)
     assert Client.list.__doc__ == AsyncClient.list.__doc__
+
+
+class Loses:
+    """Passes requests on to the API, but loses the first change of a job, or its answer."""
+
+    def __init__(self, api_url: str, loses: str, meanwhile: Callable[[], object] = lambda: None) -> None:
+        self._api_url, self._loses, self._meanwhile = api_url, loses, meanwhile
+        self.changes = 0
+
+    def __call__(self, request: BaseHTTPRequestHandler, body: bytes) -> Answer:
+        is_first_change = request.command == "POST" and not self.changes
+        self.changes += request.command == "POST"
+        if is_first_change and self._loses == "request":
+            return None
+        answer = httpx.request(request.command, f"{self._api_url}{request.path}", content=body)
+        if is_first_change:
+            self._meanwhile()
+            return (503, {}, PROBLEM) if self._loses == "answer to an outage" else None
+        return answer.status_code, {"Content-Type": answer.headers["Content-Type"]}, answer.content
 
 
 class Flaky(BaseHTTPRequestHandler):
@@ -204,7 +246,7 @@ class Flaky(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.server.seen.append(self.headers)  # type: ignore[attr-defined]
         answer = self.server.script(self, body)  # type: ignore[attr-defined]
         if answer is None:
@@ -256,6 +298,38 @@ class TestRetries:
             job = unlucky.submit(SHORT)
         assert list(client.list()) == [job]
         assert len(seen) == 2
+
+    @pytest.mark.parametrize("loses", ["request", "answer", "answer to an outage"])
+    @pytest.mark.parametrize(("action", "before", "after"), [
+        ("cancel", "running", "running/cancel"),
+        ("pause", "queued", "paused"),
+        ("pause", "running", "running/pause"),
+        ("resume", "paused", "queued"),
+        ("resume", "running/pause", "running"),
+        ("retry", "failed", "queued"),
+        ("retry", "cancelled", "queued"),
+    ])  # fmt: skip
+    def test_a_change_whose_answer_is_lost_is_made_once(
+        self, api_url: str, client: Client, store: JobStore, action: str, before: str, after: str, loses: str
+    ) -> None:
+        job_id = client.submit(SHORT).id
+        bring_to(store, job_id, before)
+        script = Loses(api_url, loses)
+        with flaky(script) as (url, _), Client(url) as unlucky:
+            job = getattr(unlucky, action)(job_id)
+        assert standing_of(store, job_id) == after and job == client.get(job_id)
+        is_repeated = loses == "request" or action in ("cancel", "pause")
+        assert script.changes == 1 + is_repeated
+
+    def test_a_job_that_failed_again_before_its_retry_was_answered_is_not_retried_twice(
+        self, api_url: str, client: Client, store: JobStore
+    ) -> None:
+        job_id = client.submit(SHORT).id
+        bring_to(store, job_id, "failed")
+        script = Loses(api_url, "answer", meanwhile=lambda: bring_to(store, job_id, "failed"))
+        with flaky(script) as (url, _), Client(url) as unlucky:
+            job = unlucky.retry(job_id)
+        assert (job.status, job.epoch, script.changes) == (State.FAILED, client.get(job_id).epoch, 1)
 
     def test_the_wish_of_the_service_is_honoured(self, client: Client) -> None:
         job = client.submit(SHORT)

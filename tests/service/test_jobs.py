@@ -1,11 +1,13 @@
-"""`/v1/jobs` over real HTTP: submit, list, look, wait, cancel, delete."""
+"""`/v1/jobs` over real HTTP: submit, list, look, wait, cancel, pause, resume, retry, delete."""
 
 from __future__ import annotations
 
+import base64
+import json
 import threading
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, Final
 from uuid import UUID
 
 import httpx
@@ -14,9 +16,10 @@ import pytest
 from reinmax_core.run import Result
 from service.protocol.examples import FULL, SHORT
 from tests.worker.samples import ENVIRONMENT, progress, worker
+from tests.worker.states import bring_to
 from worker.artifacts import ArtifactStore
-from worker.attempt import Attempt
-from worker.jobs import Artifact
+from worker.attempt import Attempt, Order
+from worker.jobs import Artifact, Cause, Failure
 from worker.store import JobStore
 
 Submit = Callable[..., str]
@@ -199,6 +202,142 @@ class TestWait:
         assert answer.status_code == 304
         assert "Retry-After" not in answer.headers
         assert time.monotonic() - begin < 5
+
+
+class Bell:
+    """The messages to workers that wake them."""
+
+    def __init__(self, store: JobStore, submit: Submit) -> None:
+        self._client: Any = store.keyspace.client
+        self._submit = submit
+
+    def woken_for(self) -> set[str]:
+        """Ids of the jobs that the messages since the last call are about."""
+        # They are sent one after the other, beside the requests: with the next one all before it are there.
+        last, deadline = self._submit(name="last"), time.monotonic() + 20
+        while last not in (woken := set(self._messages())):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        self._client.delete(*self._queues())
+        return woken - {last}
+
+    def _messages(self) -> Iterator[str]:
+        for queue in self._queues():
+            for message in self._client.lrange(queue, 0, -1):
+                ((job_id,), *_) = json.loads(base64.b64decode(json.loads(message)["body"]))
+                yield job_id
+
+    def _queues(self) -> list[str]:
+        return [key for key in self._client.scan_iter("reinmax:celery:*") if self._client.type(key) == "list"]
+
+
+@pytest.fixture
+def bell(store: JobStore, submit: Submit) -> Bell:
+    return Bell(store, submit)
+
+
+class TestPause:
+    def test_a_queued_job_is_paused_at_once_and_again_for_nothing(
+        self, http: httpx.Client, submit: Submit, store: JobStore, bell: Bell
+    ) -> None:
+        job_id = submit()
+        assert bell.woken_for() == {job_id}
+        answers = [http.post(f"/v1/jobs/{job_id}/pause") for _ in range(2)]
+        for answer in answers:
+            job = answer.json()
+            assert (answer.status_code, job["status"], job["queue_position"]) == (200, "paused", None)
+            assert "resume" in job["status_reason"]["message"]
+        assert answers[0].headers["ETag"] == answers[1].headers["ETag"]
+        assert bell.woken_for() == set()
+        assert [job["id"] for job in http.get("/v1/jobs?status=paused").json()["data"]] == [job_id]
+
+    def test_a_resumed_job_waits_in_its_old_place_and_a_worker_is_woken(
+        self, http: httpx.Client, submit: Submit, store: JobStore, bell: Bell
+    ) -> None:
+        job_id, _ = submit(seed=1), submit(seed=2)
+        http.post(f"/v1/jobs/{job_id}/pause")
+        bell.woken_for()
+        answer = http.post(f"/v1/jobs/{job_id}/resume")
+        job = answer.json()
+        assert (answer.status_code, job["status"], job["queue_position"]) == (200, "queued", 1)
+        assert bell.woken_for() == {job_id}
+
+    def test_a_running_job_is_asked_to_pause_which_can_be_withdrawn(
+        self, http: httpx.Client, submit: Submit, store: JobStore, bell: Bell
+    ) -> None:
+        job_id = submit()
+        attempt = started(store, job_id)
+        bell.woken_for()
+        job = http.post(f"/v1/jobs/{job_id}/pause").json()
+        assert (job["status"], job["status_reason"]["code"]) == ("running", "pause_requested")
+        assert attempt.beat(60) is Order.PAUSE
+        job = http.post(f"/v1/jobs/{job_id}/resume").json()
+        assert (job["status"], job["status_reason"]) == ("running", None)
+        assert attempt.beat(60) is Order.CONTINUE
+        assert bell.woken_for() == set(), "it has its worker"
+
+
+class TestRetry:
+    def test_a_failed_job_waits_again_with_all_its_attempts(
+        self, http: httpx.Client, submit: Submit, store: JobStore, bell: Bell
+    ) -> None:
+        job_id = submit(max_attempts=1)
+        started(store, job_id).fail(Cause.LOST, Failure(type="SIGKILL", message="killed"))
+        failed = http.get(f"/v1/jobs/{job_id}").json()
+        assert (failed["status"], failed["attempt"], failed["error"]["type"]) == ("failed", 1, "SIGKILL")
+        bell.woken_for()
+        answer = http.post(f"/v1/jobs/{job_id}/retry")
+        job = answer.json()
+        assert (answer.status_code, job["status"], job["attempt"]) == (200, "queued", 0)
+        assert (job["error"], job["finished_at"]) == (None, None)
+        assert bell.woken_for() == {job_id}
+        again = http.post(f"/v1/jobs/{job_id}/retry")
+        assert (again.status_code, again.json()["job_status"]) == (409, "queued")
+
+    def test_a_cancelled_job_waits_again(self, http: httpx.Client, submit: Submit) -> None:
+        job_id = submit()
+        http.post(f"/v1/jobs/{job_id}/cancel")
+        assert http.post(f"/v1/jobs/{job_id}/retry").json()["status"] == "queued"
+
+
+def test_the_limits_by_cause_are_shown_in_full(http: httpx.Client) -> None:
+    body = BODY | {"max_attempts": 4, "max_attempts_by_cause": {"error": 2}}
+    for params in ({}, {"dry_run": "true"}):
+        limits = http.post("/v1/jobs", params=params, json=body).json()["max_attempts_by_cause"]
+        assert limits == {"error": 2, "oom": 4, "timeout": 1, "lost": 4, "diverged": 1}
+
+
+REFUSED: Final = {
+    "cancel": ("succeeded", "failed"),
+    "pause": ("running/cancel", "succeeded", "failed", "cancelled"),
+    "resume": ("queued", "starting", "running", "running/cancel", "succeeded", "failed", "cancelled"),
+    "retry": ("queued", "starting", "running", "running/pause", "paused", "succeeded"),
+}
+"""Where a job may stand so that a request is refused."""
+
+
+@pytest.mark.parametrize(
+    ("action", "standing"), [(action, standing) for action, refusing in REFUSED.items() for standing in refusing]
+)
+def test_what_the_state_does_not_allow_changes_nothing_and_names_the_state(
+    http: httpx.Client, submit: Submit, store: JobStore, bell: Bell, action: str, standing: str
+) -> None:
+    job_id = submit()
+    bring_to(store, job_id, standing)
+    bell.woken_for()
+    before = http.get(f"/v1/jobs/{job_id}")
+    answer = http.post(f"/v1/jobs/{job_id}/{action}")
+    problem, state = answer.json(), standing.partition("/")[0]
+    assert (answer.status_code, problem["code"], problem["job_status"]) == (409, "invalid_state", state)
+    assert f"Job {job_id} is {state}" in problem["detail"] and f"cannot be {action[:4]}" in problem["detail"]
+    assert http.get(f"/v1/jobs/{job_id}").content == before.content
+    assert bell.woken_for() == set()
+
+
+@pytest.mark.parametrize("action", REFUSED)
+def test_a_job_that_does_not_exist_is_told(http: httpx.Client, action: str) -> None:
+    answer = http.post(f"/v1/jobs/job_none/{action}")
+    assert (answer.status_code, answer.json()["code"]) == (404, "job_not_found")
 
 
 class TestEnd:

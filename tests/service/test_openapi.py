@@ -16,6 +16,9 @@ CONTRACT = {
     "/v1/jobs": {"get", "post"},
     "/v1/jobs/{job_id}": {"get", "delete"},
     "/v1/jobs/{job_id}/cancel": {"post"},
+    "/v1/jobs/{job_id}/pause": {"post"},
+    "/v1/jobs/{job_id}/resume": {"post"},
+    "/v1/jobs/{job_id}/retry": {"post"},
     "/v1/jobs/{job_id}/metrics": {"get"},
     "/v1/jobs/{job_id}/logs": {"get"},
     "/v1/jobs/{job_id}/artifacts": {"get"},
@@ -115,6 +118,13 @@ def test_every_problem_is_declared_as_one(document: dict[str, Any]) -> None:
                 assert list(answer["content"]) == [MEDIA_TYPE], f"{name} {status}"
         if name != "get /livez":
             assert {"500", "503"} <= set(operation["responses"]), name
+
+
+@pytest.mark.parametrize("action", ["cancel", "pause", "resume", "retry"])
+def test_changes_of_a_job_declare_what_they_may_be_refused_for(document: dict[str, Any], action: str) -> None:
+    answers = document["paths"][f"/v1/jobs/{{job_id}}/{action}"]["post"]["responses"]
+    assert {"200", "401", "403", "404", "409", "503"} <= set(answers)
+    assert answers["200"]["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/Job"}
 
 
 def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
