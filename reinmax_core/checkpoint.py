@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -13,8 +11,9 @@ from typing import Any, TypeAlias
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load, save
-from torch import Tensor, nn, random
+from torch import OutOfMemoryError, Tensor, nn, random
 
+from reinmax_core.durable_file import make_folder, write_atomically
 from reinmax_core.run import RunSpec
 from reinmax_core.trainer import Trainer
 
@@ -55,7 +54,7 @@ def restore(trainer: Trainer, files: Mapping[str, bytes]) -> None:
 
     Raises:
         CheckpointCorrupt: a file is damaged, missing or from another checkpoint.
-        CheckpointVersion: the format is of another version.
+        CheckpointVersion: the format is of another version; the trainer may have taken up a part of it.
         ValueError: the checkpoint is of another spec.
     """
     about, tensors = _read(files)
@@ -66,13 +65,21 @@ def restore(trainer: Trainer, files: Mapping[str, bytes]) -> None:
         )
     if about["model_sha256"] != _sha256(files[MODEL]):
         raise CheckpointCorrupt(f"{MODEL} and {STATE} are from different checkpoints; use the two saved together")
-    state = _put_together(about["skeleton"], tensors)
-    trainer.load_state_dict(state | {"model": load(files[MODEL])})
+    try:
+        state = _put_together(about["skeleton"], tensors)
+        trainer.load_state_dict(state | {"model": load(files[MODEL])})
+    except OutOfMemoryError:
+        raise
+    except (KeyError, RuntimeError) as error:
+        raise CheckpointVersion(
+            f"the checkpoint does not hold what this version needs ({error!r}); "
+            "continue with the version that wrote it, or start anew"
+        ) from error
 
 
 def save_to(directory: Path, trainer: Trainer) -> None:
     """Writes the files of `encode` into a directory; each appears whole or not at all."""
-    directory.mkdir(parents=True, exist_ok=True)
+    make_folder(directory)
     for name, content in encode(trainer).items():
         write_atomically(directory / name, content)
 
@@ -107,15 +114,6 @@ def load_model(path: str | Path) -> tuple[RunSpec, nn.Module]:
             f"{path} holds a model that this version cannot make ({error}); use the version that wrote it"
         ) from error
     return spec, model.eval()
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file that is on disk, whole, under its name once this returns."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as partial:
-        partial.write(content)
-        partial.flush()
-        os.fsync(partial.fileno())
-    os.replace(partial.name, path)
 
 
 def _read(files: Mapping[str, bytes]) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import time
+from contextlib import closing
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -24,7 +25,7 @@ from worker.attempt import Fenced
 from worker.jobs import Environment
 from worker.keyspace import StoreUnavailable
 from worker.reporter import INTERVAL_S, Reporter
-from worker.saver import Saver
+from worker.saver import PATIENCE_S, Saver
 from worker.series import SeriesByName, encode
 from worker.store import JobStore
 
@@ -48,14 +49,20 @@ def get_ready() -> None:
 
 
 class Training:
-    """An attempt, from its assignment to its outcome."""
+    """An attempt, from its assignment to its outcome.
 
-    def __init__(self, assignment: Assignment) -> None:
+    Args:
+        assignment: what to do.
+        patience_s: for how long what cannot be done without is tried again while the artefact store is away.
+    """
+
+    def __init__(self, assignment: Assignment, patience_s: float = PATIENCE_S) -> None:
         places = assignment.places
         self._assignment = assignment
         self._store = JobStore.connect(places.redis_url, patience_s=places.patience_s)
         self._attempt = self._store.attempt(assignment.job_id, assignment.epoch)
-        self._saver = Saver(self._attempt, ArtifactStore(places.artifacts_url), assignment.checkpoint_interval_s)
+        artifacts = ArtifactStore(places.artifacts_url)
+        self._saver = Saver(self._attempt, artifacts, assignment.checkpoint_interval_s, patience_s)
         self._source = DataSource(directory=places.data_dir, mirrors=places.data_mirror)
 
     def run(self, stop: Stop) -> Outcome:
@@ -66,11 +73,10 @@ class Training:
             Diverged: a loss is not finite.
             DataUnavailable: a data set is not to be had.
             ArtifactStoreUnavailable: the checkpoint to go on from cannot be read, or the artefacts cannot be written.
+            NoSpace: there is no room for the artefacts.
         """
-        try:
+        with closing(self._store.keyspace), closing(self._saver):
             return self._run(stop)
-        finally:
-            self._store.keyspace.close()
 
     def _run(self, stop: Stop) -> Outcome:
         trainer = self._trainer()
@@ -112,22 +118,19 @@ class Training:
 
     def _save_in_passing(self, trainer: Trainer, reporter: Reporter) -> None:
         """Saves if the store has all points up to this step, so that a resumed run tells none twice; never waits."""
-        if reporter.try_to_flush():
-            self._save(trainer)
-        else:
-            print(f"no checkpoint at step {trainer.step}: the job store does not serve")
-            self._saver.postpone()
+        with self._saver.budget.spending():
+            if reporter.try_to_flush():
+                self._saver.begin(trainer)
+            else:
+                print(f"no checkpoint at step {trainer.step}: the job store does not serve")
+                self._saver.budget.plan()
 
-    def _save(self, trainer: Trainer) -> None:
-        """Saves if that is possible now: a run that trains on is worth more than its checkpoint."""
+    def _stopped(self, trainer: Trainer, reporter: Reporter) -> Stopped:
+        reporter.flush()
         try:
             self._saver.save(trainer)
         except (StoreUnavailable, ArtifactStoreUnavailable) as error:
             print(f"no checkpoint at step {trainer.step}: {error}")
-
-    def _stopped(self, trainer: Trainer, reporter: Reporter) -> Stopped:
-        reporter.flush()
-        self._save(trainer)
         print(f"stopped at step {trainer.step}")
         return Stopped()
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from worker.artifacts import ArtifactStore, ArtifactStoreUnavailable, ArtifactStoreUnusable, location
+from tests.worker.places import small_disk
+from worker.artifacts import ArtifactStore, ArtifactStoreUnavailable, ArtifactStoreUnusable, NoSpace, location
 
 
 @pytest.fixture(params=["folder", "memory"])
@@ -48,6 +49,36 @@ def test_deleting_removes_what_is_there_and_nothing_else(artifacts: ArtifactStor
             artifacts.size(path)
 
 
+def test_only_what_is_named_is_kept_of_a_job(artifacts: ArtifactStore) -> None:
+    written = [("job_a", 1, "stale"), ("job_a", 2, "model.bin"), ("job_a", 2, "left"), ("job_a", 3, "new")]
+    for job, epoch, name in [*written, ("job_b", 1, "stale")]:
+        artifacts.put(job, epoch, name, b"1")
+    artifacts.keep_only("job_a", ["job_a/2/model.bin"], up_to_epoch=2)
+    assert [path for path in written if exists(artifacts, location(*path))] == [written[1], written[3]]
+    artifacts.keep_only("job_a", ["job_a/2/model.bin"])
+    assert [path for path in written if exists(artifacts, location(*path))] == [written[1]]
+    artifacts.keep_only("job_a", [])
+    artifacts.keep_only("job_a", [])
+    artifacts.keep_only("job_unknown", [])
+    assert exists(artifacts, "job_b/1/stale")
+
+
+def exists(artifacts: ArtifactStore, path: str) -> bool:
+    try:
+        return artifacts.size(path) == 1
+    except FileNotFoundError:
+        return False
+
+
+def test_folders_of_attempts_with_nothing_to_keep_are_gone(tmp_path: Path) -> None:
+    artifacts = ArtifactStore(str(tmp_path))
+    for epoch in (1, 2):
+        artifacts.put("job_a", epoch, "model.bin", b"1")
+    (tmp_path / "job_a" / "1" / ".model.bin.0123").write_bytes(b"of a process that was killed while it wrote")
+    artifacts.keep_only("job_a", ["job_a/2/model.bin"])
+    assert os.listdir(tmp_path / "job_a") == ["2"]
+
+
 def test_no_half_written_file_is_left(tmp_path: Path) -> None:
     artifacts = ArtifactStore(str(tmp_path))
     artifacts.put("job_a", 1, "model.bin", b"whole")
@@ -59,6 +90,18 @@ def test_a_place_that_takes_nothing_says_so(tmp_path: Path) -> None:
     artifacts = ArtifactStore(str(tmp_path / "file"))
     with pytest.raises(ArtifactStoreUnavailable, match="REINMAX_ARTIFACTS_URL"):
         artifacts.put("job_a", 1, "model.bin", b"1")
+
+
+def test_a_full_disk_is_told_by_name_and_place(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 2**16) as url:
+        artifacts = ArtifactStore(url)
+        artifacts.put("job_a", 1, "small.bin", b"1")
+        with pytest.raises(NoSpace, match=f"no space is left for artefacts in {url}: .*large.bin") as raised:
+            artifacts.put("job_a", 1, "large.bin", bytes(2**22))
+        assert "No space left on device" in str(raised.value) and "retry the job" in str(raised.value)
+        assert artifacts.read("job_a/1/small.bin") == b"1"
+        with pytest.raises(FileNotFoundError):
+            artifacts.size("job_a/1/large.bin")
 
 
 @pytest.mark.parametrize("url", ["nothing://bucket/artifacts", "oci://bucket/artifacts"])
