@@ -22,7 +22,7 @@ COPY constraints.txt pyproject.toml README.md LICENSE ./
 # Dependencies are installed before the code is copied, so that a change of code does not fetch them again.
 FROM build AS build-api
 RUN mkdir -p reinmax_core worker service && touch reinmax_core/__init__.py worker/__init__.py service/__init__.py \
-    && pip install --constraint constraints.txt '.[api]' && pip uninstall --yes reinmax-service
+    && pip install --constraint constraints.txt '.[api,s3]' && pip uninstall --yes reinmax-service
 COPY reinmax_core reinmax_core
 COPY worker worker
 COPY service service
@@ -33,7 +33,7 @@ FROM build AS build-worker
 ARG TORCH_INDEX_URL=
 RUN pip install ${TORCH_INDEX_URL:+--extra-index-url "$TORCH_INDEX_URL"} "$(grep '^torch==' constraints.txt)"
 RUN mkdir -p reinmax_core worker service && touch reinmax_core/__init__.py worker/__init__.py service/__init__.py \
-    && pip install --constraint constraints.txt '.[worker]' && pip uninstall --yes reinmax-service
+    && pip install --constraint constraints.txt '.[worker,s3]' && pip uninstall --yes reinmax-service
 COPY reinmax_core reinmax_core
 COPY worker worker
 COPY service service
