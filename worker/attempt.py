@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from json import dumps, loads
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
 
 from reinmax_core.run import Result
 from worker.jobs import (
@@ -45,12 +45,21 @@ class Order(StrEnum):
     """Kill the training process: the job is no longer this attempt's."""
 
 
+def _row(artifact: Artifact) -> tuple[str, int, str]:
+    return artifact.name, artifact.bytes, artifact.sha256
+
+
+def _artifact(row: object) -> object:
+    # Records of format 1 have objects in place of rows.
+    return dict(zip(Artifact.model_fields, row, strict=True)) if isinstance(row, list | tuple) else row
+
+
 class _Files(BaseModel):
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
     epoch: int
     """The attempt in whose folder the files lie."""
-    files: tuple[Artifact, ...]
+    files: tuple[Annotated[Artifact, BeforeValidator(_artifact), PlainSerializer(_row)], ...]
 
 
 class Legacy(_Files):
@@ -61,6 +70,11 @@ class Checkpoint(_Files):
     """A state from which an attempt can continue; the files bear the step in their names."""
 
     step: int
+
+
+def checkpoints_in(text: str | None) -> tuple[Checkpoint, ...]:
+    """The checkpoints in the field of that name of a record, newest first."""
+    return tuple(Checkpoint.model_validate_json(checkpoint) for checkpoint in loads(text or "[]"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +105,7 @@ class Attempt:
     def checkpoints(self) -> tuple[Checkpoint, ...]:
         """The checkpoints of all attempts that are kept, newest first."""
         (text,) = self._keyspace.ask(("HGET", self._keyspace.key(f"job:{self.job_id}"), "checkpoints"))
-        return tuple(Checkpoint.model_validate_json(checkpoint) for checkpoint in loads(text or "[]"))
+        return checkpoints_in(text)
 
     def start(
         self,

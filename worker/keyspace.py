@@ -126,6 +126,16 @@ class Keyspace:
                 pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
             return pipeline.execute()
 
+    def names(self, beginning: str) -> tuple[str, ...]:
+        """The names of all keys that begin so; this looks at every key of the server.
+
+        Raises:
+            StoreUnavailable: no server.
+        """
+        pattern = re.sub(r"([\\*?\[\]])", r"\\\1", self.key(beginning)) + "*"
+        with self._trouble():
+            return tuple(key.removeprefix(self.prefix) for key in self.client.scan_iter(match=pattern, count=1000))
+
     def uptime_s(self) -> int:
         """For how many whole seconds the server has been up.
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from pydantic import Field
 
@@ -14,7 +14,6 @@ from reinmax_core.value import Value
 from worker.jobs import Job, State
 from worker.keyspace import Keyspace
 
-SMALLEST_STRIDE, LARGEST_STRIDE = 64, 4096
 DIGEST_BYTES = 9
 
 
@@ -48,51 +47,33 @@ class Page:
     """Where the next page begins; None on the last one."""
 
 
-def page_of_ids(keyspace: Keyspace, filters: Filters, limit: int, cursor: str | None) -> tuple[list[str], str | None]:
-    """Ids of a page and the cursor of the next one.
+def page_of_records(
+    keyspace: Keyspace, filters: Filters, limit: int, cursor: str | None
+) -> tuple[list[Any], str | None]:
+    """Records of a page and the living workers, as scripts show them, and the cursor of the next page.
 
     Raises:
         BadCursor: the cursor is of another list, or of none.
     """
-    before = _position(filters, cursor) if cursor is not None else None
-    found: list[str] = []
-    for job_id in _newest_first(keyspace, filters, limit, before):
-        if len(found) == limit:
-            return found, _cursor(filters, found[-1])
-        found.append(job_id)
-    return found, None
+    position = _position(filters, cursor) if cursor is not None else ""
+    ids: list[str] = []
+    records: list[Any] = []
+    living: list[Any] = []
+    # One more than fits tells whether there is another page.
+    while len(ids) <= limit:
+        found, position, (shown, workers) = keyspace.run("list", limit + 1 - len(ids), position, *filters.indexes())
+        ids, records, living = ids + found, records + shown, living or workers
+        if not position:
+            break
+    next_cursor = _cursor(filters, ids[limit - 1]) if len(ids) > limit else None
+    on_page = set(ids[:limit])
+    return [[shown for shown in records if shown[0] in on_page], living], next_cursor
 
 
 def count_by_state(keyspace: Keyspace) -> dict[State, int]:
     """How many jobs are in each state."""
     sizes = keyspace.ask(*(("ZCARD", keyspace.key(f"index:status:{state.value}")) for state in State))
     return dict(zip(State, sizes, strict=True))
-
-
-def _newest_first(keyspace: Keyspace, filters: Filters, limit: int, before: str | None) -> Iterator[str]:
-    """Walks the smallest index and asks the others, in strides that grow while little is found."""
-    smallest, *others = _by_size(keyspace, filters.indexes())
-    stride = max(SMALLEST_STRIDE, limit + 1)
-    while True:
-        highest = f"({before}" if before else "+"
-        walk = ("ZREVRANGEBYLEX", smallest, highest, "-", "LIMIT", 0, stride)
-        (ids,) = keyspace.ask(walk)
-        if ids:
-            yield from _common(keyspace, ids, others)
-        if len(ids) < stride:
-            return
-        before, stride = ids[-1], min(2 * stride, LARGEST_STRIDE)
-
-
-def _by_size(keyspace: Keyspace, indexes: list[str]) -> list[str]:
-    keys = [keyspace.key(name) for name in indexes]
-    sizes = keyspace.ask(*(("ZCARD", key) for key in keys)) if len(keys) > 1 else [0]
-    return [key for _, key in sorted(zip(sizes, keys, strict=True))]
-
-
-def _common(keyspace: Keyspace, ids: list[str], indexes: list[str]) -> list[str]:
-    columns = keyspace.ask(*(("ZMSCORE", index, *ids) for index in indexes)) if indexes else []
-    return [job_id for job_id, *scores in zip(ids, *columns, strict=True) if None not in scores]
 
 
 def _cursor(filters: Filters, job_id: str) -> str:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
+
+from pydantic import ValidationError
 
 from reinmax_core.run import RunSpec
 from worker.jobs import (
@@ -18,6 +21,14 @@ from worker.jobs import (
     Submission,
     WorkerRecord,
 )
+from worker.refusal import RecordUnreadable
+
+FORMAT: Final = 2
+"""The format in which records are written; `worker/scripts/job.lua` has it, too.
+
+1: the records of the first version, which had no such number. Each field is one of the hash, and files are objects.
+2: a job that has ended is folded, as the scripts undo, and files are rows, as they are read either way.
+"""
 
 
 def indexes(spec: RunSpec, labels: Mapping[str, str]) -> list[str]:
@@ -27,7 +38,42 @@ def indexes(spec: RunSpec, labels: Mapping[str, str]) -> list[str]:
 
 
 def job_of(job_id: str, fields: Mapping[str, str], position: int | None) -> Job:
-    """The job of a record; `position` counts from 0 in its queue."""
+    """The job of a record; `position` counts from 0 in its queue.
+
+    Raises:
+        RecordUnreadable: a version wrote it that is too new, or something in it is missing or does not fit.
+    """
+    with readable(job_id, fields):
+        return _job_of(job_id, fields, position)
+
+
+@contextmanager
+def readable(job_id: str, fields: Mapping[str, str]) -> Iterator[None]:
+    """Within this, what cannot be read of a record raises `RecordUnreadable`."""
+    found = fields.get("format", "1")
+    if not found.isdecimal() or not 1 <= int(found) <= FORMAT:
+        raise RecordUnreadable(
+            job_id,
+            f"it has format {found}, but this version of the service reads formats 1 to {FORMAT}. "
+            "Update API and workers to the version that wrote it",
+        )
+    try:
+        yield
+    except (ValidationError, LookupError, TypeError, ValueError) as error:
+        finding = (
+            f"its format is {found}, but what this version of the service expects there is missing or does not fit"
+        )
+        raise RecordUnreadable(job_id, f"{finding}: {_summary(error)}. Submit the job anew") from error
+
+
+def _summary(error: Exception) -> str:
+    if not isinstance(error, ValidationError):
+        return f"{type(error).__name__}: {error}"
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+
+
+def _job_of(job_id: str, fields: Mapping[str, str], position: int | None) -> Job:
     submission, spec = _request(fields["request"])
     result = _parsed(fields, "result")
     return Job(
@@ -39,7 +85,7 @@ def job_of(job_id: str, fields: Mapping[str, str], position: int | None) -> Job:
         labels=submission.labels,
         priority=submission.priority,
         hardware=submission.hardware,
-        queue=fields["queue"],
+        queue=submission.hardware.queue,
         queue_position=None if position is None else position + 1,
         attempt=int(fields["attempt"]),
         max_attempts=submission.max_attempts,

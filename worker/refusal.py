@@ -37,6 +37,19 @@ class NotAllowed(Exception):
         self.job, self.action = job, action
 
 
+class RecordUnreadable(Exception):
+    """What the store holds of a job cannot be read: another version wrote it, or it is damaged.
+
+    Args:
+        job_id: the job.
+        finding: what was found and what to do, as the end of "the record of the job cannot be read: ...".
+    """
+
+    def __init__(self, job_id: str, finding: str) -> None:
+        super().__init__(f"the record of job {job_id} cannot be read: {finding}, or delete it")
+        self.job_id = job_id
+
+
 class IdempotencyMismatch(Exception):
     """An idempotency key was used before, for another request."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,9 +13,11 @@ import redis
 
 from worker import record, series
 from worker.artifacts import location
-from worker.attempt import Attempt, Claim, Legacy
+from worker.attempt import Attempt, Checkpoint, Claim, Legacy, checkpoints_in
 from worker.jobs import (
     Artifact,
+    Cause,
+    Failure,
     Job,
     Reason,
     State,
@@ -22,9 +25,9 @@ from worker.jobs import (
     WorkerRecord,
 )
 from worker.keyspace import PATIENCE_S, Keyspace, StoreUnavailable
-from worker.listing import BadCursor, Filters, Page, count_by_state, page_of_ids
+from worker.listing import BadCursor, Filters, Page, count_by_state, page_of_records
 from worker.reasons import CANCEL_REQUESTED, CANCELLED, LOST, LOST_FOR_GOOD, LOST_ONCE, PAUSE_REQUESTED, PAUSED
-from worker.refusal import ArtifactNotFound, IdempotencyMismatch, JobNotFound, NotAllowed
+from worker.refusal import ArtifactNotFound, IdempotencyMismatch, JobNotFound, NotAllowed, RecordUnreadable
 from worker.series import Series
 
 PREFIX = "reinmax:"
@@ -32,6 +35,9 @@ IDEMPOTENCY_LIFETIME_S = 24 * 3600
 EVENTS_A_READ = 1000
 FORGOTTEN_A_TIME = 16
 TOKEN_BYTES = 8
+FAILING_TAKES_S = 60.0
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,20 +119,21 @@ class JobStore:
 
         Raises:
             JobNotFound: there is none.
+            RecordUnreadable: what the store holds of it cannot be read.
         """
-        jobs = self._read([job_id])
+        jobs = _jobs(self.keyspace.run("read", job_id))
         if not jobs:
             raise JobNotFound(job_id)
         return jobs[0]
 
     def list(self, filters: Filters, limit: int, cursor: str | None = None) -> Page:
-        """A page of the jobs that pass the filters, newest first.
+        """A page of the jobs that pass the filters, newest first. One that cannot be read is left out.
 
         Raises:
             BadCursor: the cursor is not from a page with these filters.
         """
-        ids, next_cursor = page_of_ids(self.keyspace, filters, limit, cursor)
-        return Page(self._read(ids), next_cursor)
+        shown, next_cursor = page_of_records(self.keyspace, filters, limit, cursor)
+        return Page(tuple(_readable(shown)), next_cursor)
 
     def cancel(self, job_id: str) -> Job:
         """Cancels a job: at once if it waits, by its worker if it has one, which takes a moment.
@@ -168,17 +175,37 @@ class JobStore:
         """
         return self._bring("retry", job_id, "retried, for only a job that failed or was cancelled can be")
 
-    def delete(self, job_id: str) -> Job:
-        """Removes all that the store knows of a job that has ended; its artefacts are left. Returns what it was.
+    def condemn(self, job_id: str) -> None:
+        """Has a job that has ended stay so, as it must once its files are being removed.
 
         Raises:
             JobNotFound: there is none.
             NotAllowed: it has not ended.
         """
-        job = self.get(job_id)
-        if not self.keyspace.run("delete", job_id, *record.indexes(job.spec, job.labels)):
+        allowed, shown = self.keyspace.run("condemn", job_id)
+        if not allowed:
+            raise self._refusal(job_id, shown, "deleted before it has ended")
+
+    def delete(self, job_id: str) -> None:
+        """Removes all that the store knows of a job that has ended, also one that cannot be read; files are left.
+
+        Raises:
+            JobNotFound: there is none.
+            NotAllowed: it has not ended.
+        """
+        if not self.keyspace.run("delete", job_id, *self._indexes(job_id)):
             raise NotAllowed(self.get(job_id), "deleted before it has ended")
-        return job
+
+    def expired(self, keep_s: float | None, keep: int | None, limit: int) -> tuple[str, ...]:
+        """Ids of some jobs that have ended and are to be kept no longer, oldest first. They are condemned.
+
+        Args:
+            keep_s: seconds for which a job is kept after its end; None: for ever.
+            keep: how many are kept; None: all.
+            limit: how many are named at most.
+        """
+        age = "" if keep_s is None else _milliseconds(keep_s)
+        return tuple(self.keyspace.run("expired", age, "" if keep is None else keep, limit))
 
     def events_after(self, job_id: str, event_id: str = "0", limit: int = EVENTS_A_READ) -> tuple[Event, ...]:
         """What happened in a job after an event, oldest first; an empty tuple also if there is no such job."""
@@ -222,6 +249,18 @@ class JobStore:
             raise ArtifactNotFound(job_id, name)
         return location(job_id, legacy.epoch, name)
 
+    def files(self, job_id: str) -> tuple[str, ...]:
+        """Paths in the artefact store of all that the record of a job names: its artefacts and checkpoints.
+
+        Empty where there is no such job.
+        """
+        found, _ = self.keyspace.run("read", job_id)
+        fields = _pairs(found[0][1]) if found else {}
+        named: list[Legacy | Checkpoint] = list(checkpoints_in(fields.get("checkpoints")))
+        if fields.get("status") == State.SUCCEEDED:
+            named.append(Legacy.model_validate_json(fields["artifacts"]))
+        return tuple(location(job_id, part.epoch, file.name) for part in named for file in part.files)
+
     def workers(self) -> tuple[WorkerRecord, ...]:
         """The workers that are alive, by name."""
         return _workers(self.keyspace.run("workers"))
@@ -263,10 +302,14 @@ class JobStore:
     def forgotten(self, worker: WorkerRecord, older_than_s: float) -> tuple[Job, ...]:
         """The first jobs in the worker's queues that fit it and for which nobody was woken for so long.
 
-        They count as woken from now on: of the workers that ask, one gets each.
+        They count as woken from now on: of the workers that ask, one gets each. One that cannot be read fails.
         """
         limits = (worker.job_memory_gb, _milliseconds(older_than_s), FORGOTTEN_A_TIME)
-        return self._read(self.keyspace.run("forgotten", *limits, *worker.queues))
+        ids = self.keyspace.run("forgotten", *limits, *worker.queues)
+        jobs = self._read(ids)
+        for unreadable in set(ids) - {job.id for job in jobs}:
+            self.claim(unreadable, worker, FAILING_TAKES_S)
+        return jobs
 
     def register(self, worker: WorkerRecord, lifetime_s: float) -> None:
         """Keeps a worker among the living for `lifetime_s`."""
@@ -280,18 +323,39 @@ class JobStore:
         """Makes a change of state on request, and reads the job in the same script."""
         allowed, shown = self.keyspace.run(action, job_id, *(reason.model_dump_json() for reason in reasons))
         jobs = _jobs(shown)
-        if not jobs:
-            raise JobNotFound(job_id)
-        if not allowed:
-            raise NotAllowed(jobs[0], participle)
+        if not jobs or not allowed:
+            raise self._refusal(job_id, shown, participle)
         return jobs[0]
 
-    def _claimed(self, job_id: str, epoch: int) -> Claim:
+    def _refusal(self, job_id: str, shown: Sequence[Any], participle: str) -> JobNotFound | NotAllowed:
+        jobs = _jobs(shown)
+        return NotAllowed(jobs[0], participle) if jobs else JobNotFound(job_id)
+
+    def _claimed(self, job_id: str, epoch: int) -> Claim | None:
         attempt = self.attempt(job_id, epoch)
-        return Claim(self.get(job_id), attempt, attempt.checkpoints())
+        try:
+            return Claim(self.get(job_id), attempt, attempt.checkpoints())
+        except RecordUnreadable as unreadable:
+            attempt.fail(Cause.ERROR, Failure(type=type(unreadable).__name__, message=str(unreadable)))
+            return None
+
+    def _indexes(self, job_id: str) -> Sequence[str]:
+        """The indexes that a job may stand in: all there are, where its record does not tell."""
+        try:
+            job = self.get(job_id)
+        except RecordUnreadable:
+            return [name.removeprefix("index:") for name in self.keyspace.names("index:")]
+        return record.indexes(job.spec, job.labels)
 
     def _read(self, job_ids: Sequence[str]) -> tuple[Job, ...]:
-        return _jobs(self.keyspace.run("read", *job_ids)) if job_ids else ()
+        """Those of some jobs that can be read."""
+        return tuple(_readable(self.keyspace.run("read", *job_ids))) if job_ids else ()
+
+    def _fields(self, job_id: str) -> dict[str, str]:
+        found, _ = self.keyspace.run("read", job_id)
+        if not found:
+            raise JobNotFound(job_id)
+        return _pairs(found[0][1])
 
     def _told(self, job_id: str, kind: str) -> Iterator[str]:
         """All that a job has of one kind of event."""
@@ -306,17 +370,32 @@ class JobStore:
             raise JobNotFound(job_id)
 
     def _legacy(self, job_id: str) -> Legacy:
-        self._must_exist(job_id)
-        (text,) = self.keyspace.ask(("HGET", self.keyspace.key(f"job:{job_id}"), "artifacts"))
-        return Legacy.model_validate_json(text) if text else Legacy(epoch=0, files=())
+        fields = self._fields(job_id)
+        with record.readable(job_id, fields):
+            text = fields.get("artifacts")
+            return Legacy.model_validate_json(text) if text else Legacy(epoch=0, files=())
 
 
-def _jobs(shown: list[Any]) -> tuple[Job, ...]:
-    """The jobs that a script shows."""
+def _jobs(shown: Sequence[Any]) -> tuple[Job, ...]:
+    """The jobs that a script shows.
+
+    Raises:
+        RecordUnreadable: one of them cannot be read.
+    """
     found, living = shown
     workers = _workers(living)
     jobs = (record.job_of(job_id, _pairs(fields), place) for job_id, fields, place in found)
     return tuple(record.with_reason(job, workers) for job in jobs)
+
+
+def _readable(shown: list[Any]) -> Iterator[Job]:
+    """The jobs that a script shows, without those that cannot be read."""
+    found, living = shown
+    for one in found:
+        try:
+            yield from _jobs([[one], living])
+        except RecordUnreadable as unreadable:
+            logger.warning("%s", unreadable)
 
 
 def _workers(living: list[Any]) -> tuple[WorkerRecord, ...]:
@@ -350,6 +429,7 @@ __all__ = [
     "JobStore",
     "NotAllowed",
     "Page",
+    "RecordUnreadable",
     "Series",
     "StoreUnavailable",
     "Submitted",

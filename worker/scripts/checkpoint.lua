@@ -14,6 +14,6 @@ while #checkpoints > kept do
   table.insert(dropped, table.remove(checkpoints))
 end
 set(id, 'checkpoints', cjson.encode(checkpoints))
-tell(id, 'checkpoint', checkpoint)
+tell(id, 'checkpoint', string.format('{"step":%d}', cjson.decode(checkpoint).step))
 changed(id)
 return dropped

@@ -6,7 +6,7 @@ if status == 'starting' and claim == token then
   redis.call('ZADD', key('leases'), now + lease_ms, id)
   return tonumber(held)
 end
-if status ~= 'queued' or tonumber(needed) > tonumber(memory_gb) then
+if status ~= 'queued' or tonumber(needed or 0) > tonumber(memory_gb) then
   return nil
 end
 leave_queue(id)

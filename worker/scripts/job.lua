@@ -2,6 +2,8 @@
 -- ARGV[1] is the prefix of all keys, ARGV[2] the job where a script is about one; the rest is the script's own.
 
 local prefix, id = ARGV[1], ARGV[2]
+-- Of the records that are written here; those of today have the number in `worker/record.py` too.
+local FORMAT = 2
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 -- No entry of a job may ever be trimmed: the start of its curves would be gone without a word. A run has at most 10^6
@@ -65,11 +67,114 @@ local function leave_queue(job)
   redis.call('ZREM', key('woken'), job)
 end
 
+-- What scripts read of jobs that have ended, or write then, beside the field that holds all the rest.
+local UNFOLDED = {format = true, status = true, epoch = true, version = true, condemned = true, log_bytes = true,
+  logged = true}
+
+-- Jobs share the description of an environment, which most of them have in common; it goes with the last of them.
+local function environment(digest)
+  return key('environment:' .. digest)
+end
+
+local function share(text)
+  local digest = redis.sha1hex(text)
+  redis.call('HSET', environment(digest), 'text', text)
+  redis.call('HINCRBY', environment(digest), 'jobs', 1)
+  return digest
+end
+
+local function unshare(digest)
+  if redis.call('HINCRBY', environment(digest), 'jobs', -1) == 0 then
+    redis.call('DEL', environment(digest))
+  end
+end
+
+local function is_under_way(status)
+  return status == 'queued' or status == 'starting' or status == 'running' or status == 'paused'
+end
+
+-- Fields as one text, each as its name, the length of its value and that.
+local function joined(fields)
+  local parts = {}
+  for name, text in pairs(fields) do
+    table.insert(parts, name .. ' ' .. #text .. ' ' .. text)
+  end
+  return table.concat(parts)
+end
+
+local function parse(text)
+  local fields, position = {}, 1
+  repeat
+    local _, last, name, length = text:find('^([%a_]+) (%d+) ', position)
+    if last then
+      fields[name] = text:sub(last + 1, last + length)
+      position = last + length + 1
+    end
+  until not last
+  return fields
+end
+
+-- All fields of a record by name, none if there is no such job; and what was folded.
+local function unfolded(job)
+  local flat, fields = redis.call('HGETALL', record(job)), {}
+  for position = 1, #flat, 2 do
+    fields[flat[position]] = flat[position + 1]
+  end
+  local folded = parse(fields.folded or '')
+  for name, text in pairs(folded) do
+    fields[name] = text
+  end
+  if folded.shares then
+    fields.environment = redis.call('HGET', environment(folded.shares), 'text') or nil
+  end
+  fields.folded, fields.shares = nil, nil
+  return fields, folded
+end
+
+local function replace(job, fields)
+  local flat = {}
+  for name, text in pairs(fields) do
+    table.insert(flat, name)
+    table.insert(flat, text)
+  end
+  redis.call('DEL', record(job))
+  set(job, unpack(flat))
+end
+
+-- Makes a job that has ended small. A field takes some 50 bytes beside its text, so most become one; and a stream has
+-- room for 4 KiB of further entries, which a copy of it has not.
+local function fold(job)
+  local kept, folded = {}, {}
+  for name, text in pairs((unfolded(job))) do
+    if UNFOLDED[name] then
+      kept[name] = text
+    elseif name == 'environment' then
+      folded.shares = share(text)
+    elseif text ~= '' then
+      folded[name] = text
+    end
+  end
+  kept.format, kept.folded = FORMAT, joined(folded)
+  replace(job, kept)
+  local events = key('events:' .. job)
+  redis.call('COPY', events, events .. ':copy', 'REPLACE')
+  redis.call('RENAME', events .. ':copy', events)
+end
+
+local function unfold(job)
+  local fields, folded = unfolded(job)
+  replace(job, fields)
+  if folded.shares then
+    unshare(folded.shares)
+  end
+end
+
 local function finish(job, status, reason)
   redis.call('ZREM', key('leases'), job)
   redis.call('HDEL', record(job), 'asked', 'reported', 'claim')
   set(job, 'finished', now)
   enter(job, status, reason)
+  fold(job)
 end
 
 -- Ends an attempt without a result: the job waits for the next one, unless it was to be cancelled or paused.
@@ -95,7 +200,7 @@ local function count(job, cause)
   ended[cause] = (ended[cause] or 0) + 1
   set(job, 'attempts_by_cause', cjson.encode(ended))
   local limit = tonumber(limits[cause] or REPEATABLE[cause] and max_attempts or 1)
-  return tonumber(attempt) < tonumber(max_attempts) and ended[cause] < limit
+  return tonumber(attempt) < tonumber(max_attempts or 1) and ended[cause] < limit
 end
 
 -- Ends an attempt by a cause: the job waits for another one, or has failed. That an attempt vanished says nothing of
@@ -133,11 +238,15 @@ end
 local function shown(jobs)
   local found, workers = {}, {}
   for _, job in ipairs(jobs) do
-    local fields = redis.call('HGETALL', record(job))
-    if #fields > 0 then
-      local place = redis.call('ZRANK', key('queued:' .. get(job, 'queue')), job)
+    local fields, flat = unfolded(job), {}
+    for name, text in pairs(fields) do
+      table.insert(flat, name)
+      table.insert(flat, text)
+    end
+    if #flat > 0 then
+      local place = fields.status == 'queued' and redis.call('ZRANK', key('queued:' .. (fields.queue or '')), job)
       workers = place and #workers == 0 and living() or workers
-      table.insert(found, {job, fields, place})
+      table.insert(found, {job, flat, place})
     end
   end
   return {found, workers}

@@ -15,7 +15,7 @@ end
 local fraction = math.floor((clock[2] % 1000) * 4.096)
 local job = string.format('job_%06x%06x7%03x%s', math.floor(now / 2^24), now % 2^24, fraction, ARGV[2])
 
-redis.call('HSET', record(job), 'request', request, 'queue', name, 'priority', priority, 'memory_gb', memory_gb,
+redis.call('HSET', record(job), 'format', FORMAT, 'request', request, 'queue', name, 'priority', priority, 'memory_gb', memory_gb,
   'max_attempts', max_attempts, 'max_attempts_by_cause', max_attempts_by_cause,
   'attempt', 0, 'epoch', 0, 'created', now)
 redis.call('ZADD', key('jobs'), 0, job)
@@ -27,5 +27,6 @@ queue(job, '')
 if idempotency_key ~= '' then
   redis.call('HSET', key('idempotency:' .. idempotency_key), 'fingerprint', fingerprint, 'job', job)
   redis.call('PEXPIRE', key('idempotency:' .. idempotency_key), lifetime)
+  set(job, 'idempotency_key', idempotency_key)
 end
 return {'created', shown({job})}

@@ -4,6 +4,8 @@ if not holds(id, epoch) then
   return 0
 end
 set(id, 'result', result, 'artifacts', artifacts, 'progress', progress)
-redis.call('HDEL', record(id), 'checkpoints', 'metrics') -- the result has the latest values
+-- The result has the latest values, the request the rest, which only jobs need that may wait for a worker again.
+redis.call('HDEL', record(id), 'checkpoints', 'metrics', 'queue', 'priority', 'memory_gb', 'max_attempts',
+  'max_attempts_by_cause', 'attempts_by_cause')
 finish(id, 'succeeded', '')
 return 1
