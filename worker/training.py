@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import time
 from contextlib import closing
@@ -146,7 +145,7 @@ class Training:
         artifacts = self._saver.deliver(
             files | {f"{name}.png": png(levels) for name, levels in trainer.pictures().items()}
         )
-        print(f"done in {trainer.wall_time_s:.1f} s of training: {json.dumps(trainer.final)}")
+        print(f"done in {trainer.wall_time_s:.1f} s of training")
         return Succeeded(result=result, artifacts=artifacts, progress=reporter.progress())
 
     def _series(self) -> SeriesByName:
