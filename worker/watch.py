@@ -28,6 +28,7 @@ class Ending(StrEnum):
     """Why a training process is ended before its time."""
 
     CANCEL = "cancel"
+    PAUSE = "pause"
     TIMEOUT = "timeout"
     HAND_BACK = "hand back"
     FENCED = "fenced"
@@ -113,11 +114,14 @@ class Watch:
             self._standby.replenish()
 
     def _obey(self, order: Order) -> None:
-        if order is Order.CANCEL:
-            self._end(Ending.CANCEL)
-        elif order is Order.FENCED:
-            self.ending = Ending.FENCED
-            self._child.kill()
+        match order:
+            case Order.CANCEL:
+                self._end(Ending.CANCEL)
+            case Order.PAUSE:
+                self._end(Ending.PAUSE)
+            case Order.FENCED:
+                self.ending = Ending.FENCED
+                self._child.kill()
 
     def _end(self, ending: Ending) -> None:
         """Asks the process to save a checkpoint and end; it is killed if it takes too long."""

@@ -79,6 +79,8 @@ def test_a_job_of_a_killed_worker_is_finished_by_another(
     first, job_id = start_worker(), submit_and_wake(3000)
     wait_for(lambda: store.attempt(job_id, 1).checkpoints())
     training = psutil.Process(first.pid).children()
+    for process in training:
+        process.suspend()  # else the run may come to its end while the second worker starts
     second = start_worker()
     wait_for(lambda: len(store.workers()) == 2)
     first.kill()

@@ -10,11 +10,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import psutil
 import pytest
-import safetensors.torch
 from redis import Redis
 
 from tests.worker.samples import submission, worker
@@ -28,6 +27,9 @@ from worker.store import JobStore
 from worker.supervise import Supervisor
 
 ENDLESS = 10**8
+RUN: Final = {"steps": 1500, "log_every": 10}
+Run = dict[str, Any]
+"""What a run comes to: its model and curves as files, its curves as the store has them, and its last metrics."""
 PATIENCE_S = 60
 
 
@@ -38,6 +40,7 @@ class Workshop:
         self, redis_url: str, folder: Path, standby: Standby, machine: Machine, supervisor_url: str | None = None
     ) -> None:
         self.store = JobStore.connect(redis_url)
+        self.folder = folder
         self.artifacts = ArtifactStore(str(folder))
         self.woken: list[str] = []
         self.resigned = 0
@@ -74,6 +77,16 @@ class Workshop:
             assert time.monotonic() < deadline
             time.sleep(0.01)
 
+    def lose(self, job_id: str) -> None:
+        """Ends the attempt at a job as if its worker had not been heard of for longer than its lease."""
+
+        def is_reaped() -> bool:
+            # A beat in between extends the lease again.
+            self.store.keyspace.client.zadd("reinmax:leases", {job_id: 0}, xx=True)
+            return job_id in {job.id for job in self.store.reap()}
+
+        self.wait_for(is_reaped)
+
     def kill_training(self) -> None:
         """Kills all training processes, the idle one too."""
         for process in training_processes():
@@ -83,9 +96,23 @@ class Workshop:
         paths = {file.name: self.store.locate(job_id, file.name) for file in self.store.artifacts(job_id)}
         return {name: self.artifacts.read(path) for name, path in paths.items()}
 
+    def run_of(self, job_id: str) -> Run:
+        files = self.files_of(job_id)
+        told = {name: files[name] for name in ("model.safetensors", "metrics.json", "spec.json")}
+        return told | {"series": self.store.metrics(job_id), "metrics": self.store.get(job_id).metrics}
+
+    def left(self, job_id: str) -> set[str]:
+        """Paths of all files of a job."""
+        return {str(path.relative_to(self.folder)) for path in (self.folder / job_id).rglob("*") if path.is_file()}
+
 
 def training_processes() -> list[psutil.Process]:
     return [child for child in psutil.Process().children() if "worker.train" in " ".join(child.cmdline())]
+
+
+def process_in_training() -> psutil.Process:
+    """The one that was started first: another is not before that one is taken."""
+    return min(training_processes(), key=lambda process: process.create_time())
 
 
 @pytest.fixture(scope="module")
@@ -128,10 +155,17 @@ def test_a_message_for_a_job_that_is_not_queued_does_nothing(workshop: Workshop)
     workshop.supervisor.run("job_unknown")
 
 
-def test_a_killed_run_ends_as_if_it_had_not_been(workshop: Workshop) -> None:
-    settings = {"steps": 1500, "log_every": 10}
-    undisturbed, disturbed = workshop.submit(**settings), workshop.submit(**settings)
-    assert workshop.carry_out(undisturbed).status is State.SUCCEEDED
+@pytest.fixture(scope="module")
+def undisturbed(redis_url: str, tmp_path_factory: pytest.TempPathFactory, standby: Standby, machine: Machine) -> Run:
+    """What comes of RUN if nothing happens to it."""
+    with closing(Workshop(redis_url, tmp_path_factory.mktemp("undisturbed"), standby, machine)) as workshop:
+        job_id = workshop.submit(**RUN)
+        assert workshop.carry_out(job_id).status is State.SUCCEEDED
+        return workshop.run_of(job_id)
+
+
+def test_a_killed_run_ends_as_if_it_had_not_been(workshop: Workshop, undisturbed: Run) -> None:
+    disturbed = workshop.submit(**RUN)
     thread = workshop.begin(disturbed)
     attempt = workshop.store.attempt(disturbed, 1)
     workshop.wait_for(attempt.checkpoints)
@@ -146,19 +180,12 @@ def test_a_killed_run_ends_as_if_it_had_not_been(workshop: Workshop) -> None:
     job = workshop.carry_out(disturbed)
     assert (job.status, job.attempt) == (State.SUCCEEDED, 2)
     assert "continuing at step" in workshop.store.logs(disturbed)
-    expected, found = workshop.files_of(undisturbed), workshop.files_of(disturbed)
-    assert parameters(found["model.safetensors"]) == parameters(expected["model.safetensors"])
-    assert found["metrics.json"] == expected["metrics.json"]
-    assert workshop.store.metrics(disturbed) == workshop.store.metrics(undisturbed)
+    assert workshop.run_of(disturbed) == undisturbed
     assert [state for state in states(workshop, disturbed) if state in ("running", "succeeded")] == [
         "running",
         "running",
         "succeeded",
     ]
-
-
-def parameters(model: bytes) -> dict[str, list[Any]]:
-    return {name: tensor.tolist() for name, tensor in safetensors.torch.load(model).items()}
 
 
 def states(workshop: Workshop, job_id: str) -> list[str]:
@@ -194,6 +221,99 @@ def test_cancelling_saves_a_checkpoint_and_takes_less_than_two_seconds(workshop:
     assert job.status is State.CANCELLED
     (saved, *_) = workshop.store.attempt(job_id, 1).checkpoints()
     assert f"stopped at step {saved.step}" in workshop.store.logs(job_id) and saved.step == job.progress.step
+
+
+def test_pausing_frees_the_device_in_two_seconds_and_the_resumed_run_ends_as_if_it_had_not_been(
+    workshop: Workshop, undisturbed: Run
+) -> None:
+    job_id = workshop.submit(**RUN)
+    thread = workshop.begin(job_id)
+    training = process_in_training()
+    began = time.monotonic()
+    workshop.store.pause(job_id)
+    thread.join()
+    assert time.monotonic() - began < 2
+    assert not training.is_running() and workshop.woken == []
+    job = workshop.store.get(job_id)
+    assert (job.status, job.attempt, job.worker) == (State.PAUSED, 0, "worker-1")
+    (saved, *_) = workshop.store.attempt(job_id, 1).checkpoints()
+    assert f"stopped at step {saved.step}" in workshop.store.logs(job_id) and saved.step == job.progress.step
+    assert workshop.carry_out(job_id) == job, "a paused job is not to be had"
+
+    workshop.store.resume(job_id)
+    assert workshop.carry_out(job_id).status is State.SUCCEEDED
+    assert f"continuing at step {saved.step}" in workshop.store.logs(job_id)
+    assert workshop.run_of(job_id) == undisturbed
+    assert states(workshop, job_id).count("succeeded") == 1
+
+
+def test_a_job_that_is_resumed_while_its_training_process_ends_is_woken_for(workshop: Workshop) -> None:
+    job_id = workshop.submit(steps=ENDLESS)
+    thread = workshop.begin(job_id)
+    training = process_in_training()
+    training.suspend()
+    workshop.store.pause(job_id)
+    time.sleep(0.5)  # a beat has told the supervisor, and the training process cannot have ended yet
+    workshop.store.resume(job_id)
+    training.resume()
+    thread.join()
+    assert (workshop.store.get(job_id).status, workshop.woken) == (State.QUEUED, [job_id])
+
+
+def test_a_job_that_was_to_be_paused_is_not_woken_for_when_its_worker_shuts_down(
+    workshop: Workshop, standby: Standby
+) -> None:
+    job_id = workshop.submit(steps=ENDLESS)
+    thread = workshop.begin(job_id)
+    workshop.supervisor.shut_down()
+    workshop.store.pause(job_id)
+    thread.join()
+    assert (workshop.store.get(job_id).status, workshop.woken) == (State.PAUSED, [])
+    standby.replenish()
+
+
+def test_a_retried_job_goes_on_where_it_failed(workshop: Workshop, undisturbed: Run) -> None:
+    job_id = workshop.submit(**RUN, max_attempts_by_cause={"lost": 1})
+    thread = workshop.begin(job_id)
+    attempt = workshop.store.attempt(job_id, 1)
+    workshop.wait_for(attempt.checkpoints)
+    workshop.kill_training()
+    thread.join()
+    assert workshop.store.get(job_id).status is State.FAILED and workshop.woken == []
+    workshop.store.retry(job_id)
+    job = workshop.carry_out(job_id)
+    assert (job.status, job.attempt, job.epoch, job.error) == (State.SUCCEEDED, 1, 2, None)
+    assert "continuing at step" in workshop.store.logs(job_id)
+    assert workshop.run_of(job_id) == undisturbed
+
+
+def test_two_threads_make_one_attempt_at_a_time(workshop: Workshop) -> None:
+    first, second = workshop.submit(steps=ENDLESS), workshop.submit(steps=1)
+    threads = [workshop.begin(first), threading.Thread(target=workshop.supervisor.run, args=(second,))]
+    threads[1].start()
+    time.sleep(0.3)
+    assert workshop.store.get(second).status is State.QUEUED
+    workshop.store.cancel(first)
+    for thread in threads:
+        thread.join()
+    assert workshop.store.get(second).status is State.SUCCEEDED
+
+
+def test_files_that_no_record_names_are_removed_with_the_end_of_an_attempt(workshop: Workshop) -> None:
+    job_id = workshop.submit(steps=ENDLESS)
+    thread = workshop.begin(job_id)
+    attempt = workshop.store.attempt(job_id, 1)
+    workshop.wait_for(attempt.checkpoints)
+    for epoch in (0, 1, 2):
+        workshop.artifacts.put(job_id, epoch, "checkpoint-7-model.safetensors", b"of a writer that was cut off")
+    workshop.store.pause(job_id)
+    thread.join()
+    assert {location for location in workshop.left(job_id) if location.startswith(f"{job_id}/1/")} == set(
+        workshop.store.files(job_id)
+    )
+    assert workshop.left(job_id) - set(workshop.store.files(job_id)) == {
+        f"{job_id}/2/checkpoint-7-model.safetensors"
+    }, "a later attempt may be writing it"
 
 
 def test_a_job_fails_when_its_time_is_up(workshop: Workshop) -> None:
@@ -233,8 +353,7 @@ def test_a_worker_that_shuts_down_hands_its_job_back(workshop: Workshop, standby
 def test_a_fenced_training_process_is_killed(workshop: Workshop) -> None:
     job_id = workshop.submit(steps=ENDLESS)
     thread = workshop.begin(job_id)
-    workshop.store.keyspace.client.zadd("reinmax:leases", {job_id: 0})
-    workshop.store.reap()
+    workshop.lose(job_id)
     thread.join()
     assert workshop.store.get(job_id).status is State.QUEUED and workshop.woken == []
 
