@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Self
 
 from worker.jobs import Job, WorkerRecord
@@ -36,6 +36,7 @@ class Maintenance:
         resign: ends a worker that no message reaches any more.
         lease_s: for how long attempts hold a job without a sign of life.
         forgotten_after_s: when an idle worker wakes for a job by itself.
+        duties: what else to do; each gives the seconds after which it is due again.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Maintenance:
         resign: Callable[[], None],
         lease_s: float,
         forgotten_after_s: float = FORGOTTEN_AFTER_S,
+        duties: Sequence[Callable[[], float]] = (),
     ) -> None:
         self._store, self._wake, self._worker, self._resign = store, wake, worker, resign
         self._lease_s, self._forgotten_after_s = lease_s, forgotten_after_s
@@ -53,7 +55,7 @@ class Maintenance:
         self._queues: tuple[str, ...] = ()
         self._reap_from: float | None = None
         self._is_closed = threading.Event()
-        self._due = {self._register: 0.0, self._reap: 0.0, self._sweep: 0.0}
+        self._due = dict.fromkeys((self._register, self._reap, self._sweep, *duties), 0.0)
         self._thread = threading.Thread(target=self._run, name="maintenance", daemon=True)
 
     def __enter__(self) -> Self:

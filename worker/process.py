@@ -16,7 +16,7 @@ from importlib.metadata import version
 from kombu.exceptions import OperationalError
 
 from worker.app import application, wake
-from worker.artifacts import ArtifactStoreUnusable
+from worker.artifacts import ArtifactStore, ArtifactStoreUnusable
 from worker.assignment import Places
 from worker.embedded_server import EmbeddedServer, ServerNotStarted
 from worker.engine import Engine
@@ -24,6 +24,7 @@ from worker.hardware import Machine, NoSuchGpu, find_machine
 from worker.jobs import Job, WorkerRecord
 from worker.keyspace import PATIENCE_S, StoreUnavailable
 from worker.maintenance import Maintenance
+from worker.retention import Retention
 from worker.server_folder import StateFolderUnusable
 from worker.server_program import NoServerProgram
 from worker.settings import InvalidSettings, Settings
@@ -98,7 +99,10 @@ class WorkerProcess:
         """
         _wait_for(self._store)
         logger.info("%s serves %s: %s", self._name, " and ".join(self._engine.queues), self.describe().offer)
-        maintenance = Maintenance(self._store, self._wake, self.describe, _resign, self._settings.lease_s)
+        retention = Retention(self._store, ArtifactStore(self._settings.artifacts_url), self._settings)
+        maintenance = Maintenance(
+            self._store, self._wake, self.describe, _resign, self._settings.lease_s, duties=[retention.attend]
+        )
         with self._standby, maintenance:
             return self._engine.serve(self._supervisor.run, self._supervisor.shut_down)
 

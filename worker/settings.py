@@ -150,6 +150,12 @@ class Settings(BaseSettings):
     cancel_grace_s: float = Field(default=30.0, ge=0.0, le=3600.0)
     """Seconds a training process has to save a checkpoint and end before it is killed."""
 
+    keep_days: float | None = Field(default=None, gt=0.0, le=36_500.0)
+    """Days after their end when jobs are removed, with their files. Unset: they are kept."""
+
+    keep_jobs: int | None = Field(default=None, ge=1)
+    """How many jobs are kept after their end; the oldest are removed, with their files. Unset: all are kept."""
+
     url: ServiceUrl | None = None
     """Service that the command line and the Python client talk to. Unset: the one running on this machine."""
 

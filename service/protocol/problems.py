@@ -41,6 +41,7 @@ class Kind(Enum):
     INVALID_REQUEST = 422, "The request does not fit"
     IDEMPOTENCY_MISMATCH = 422, "The idempotency key was used for another request"
     INTERNAL_ERROR = 500, "The service made a mistake"
+    RECORD_UNREADABLE = 500, "What is stored of the job cannot be read"
     UNAVAILABLE = 503, "The service is not available at the moment"
     NOT_READY = 503, "The service is not ready"
 

@@ -12,7 +12,7 @@ from service.protocol.problems import Kind, Problem, unavailable
 from worker.artifacts import ArtifactStoreUnavailable
 from worker.keyspace import StoreUnavailable
 from worker.listing import BadCursor
-from worker.store import ArtifactNotFound, IdempotencyMismatch, JobNotFound, NotAllowed
+from worker.store import ArtifactNotFound, IdempotencyMismatch, JobNotFound, NotAllowed, RecordUnreadable
 
 PROBLEMS: Final[dict[type[Exception], Callable[[Any], Problem]]] = {
     JobNotFound: lambda error: Problem(Kind.JOB_NOT_FOUND, _sentence(error)),
@@ -21,6 +21,7 @@ PROBLEMS: Final[dict[type[Exception], Callable[[Any], Problem]]] = {
         Kind.ARTIFACT_NOT_FOUND, "The file is listed but no longer where artefacts are kept; run the job again."
     ),
     NotAllowed: lambda error: Problem(Kind.INVALID_STATE, _sentence(error), job_status=error.job.status.value),
+    RecordUnreadable: lambda error: Problem(Kind.RECORD_UNREADABLE, _sentence(error)),
     IdempotencyMismatch: lambda error: Problem(
         Kind.IDEMPOTENCY_MISMATCH,
         "This Idempotency-Key was sent with another body in the last 24 hours; use a new key for a new job.",

@@ -23,10 +23,11 @@ from service.protocol.problems import Kind, Problem, problems
 from service.protocol.representation import JSON, NOT_MODIFIED, as_it_would_be, job_answer
 from worker.jobs import TERMINAL, Job, State, Submission
 from worker.listing import Filters
+from worker.retention import remove
 
 LARGEST_PAGE = 200
 LONGEST_WAIT_S = 60
-CHANGE_PROBLEMS = problems(Kind.CROSS_SITE, Kind.JOB_NOT_FOUND, Kind.INVALID_STATE)
+CHANGE_PROBLEMS = problems(Kind.CROSS_SITE, Kind.JOB_NOT_FOUND, Kind.INVALID_STATE, Kind.RECORD_UNREADABLE)
 
 TaskName: TypeAlias = Literal[tuple(discover(Task))]  # type: ignore[valid-type]
 EstimatorName: TypeAlias = Literal[tuple(discover(Estimator))]  # type: ignore[valid-type]
@@ -125,7 +126,7 @@ def list_jobs(
     summary="Get a job",
     operation_id="getJob",
     response_model=Job,
-    responses=NOT_MODIFIED | problems(Kind.JOB_NOT_FOUND),
+    responses=NOT_MODIFIED | problems(Kind.JOB_NOT_FOUND, Kind.RECORD_UNREADABLE),
 )
 async def get_job(
     here: Here,
@@ -224,10 +225,7 @@ def retry_job(here: Here, job_id: JobId) -> Response:
 )
 def delete_job(here: Here, job_id: JobId) -> Response:
     """Removes a job that has ended, with its metrics, log and artefacts."""
-    # Files first: if that fails, the record is still there for another try.
-    if here.store.get(job_id).status in TERMINAL:
-        here.artifacts.delete_job(job_id)
-    here.store.delete(job_id)
+    remove(here.store, here.artifacts, job_id)
     return Response(status_code=204)
 
 
