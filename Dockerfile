@@ -22,7 +22,7 @@ COPY constraints.txt pyproject.toml README.md LICENSE ./
 # Dependencies are installed before the code is copied, so that a change of code does not fetch them again.
 FROM build AS build-api
 RUN mkdir -p reinmax_core worker service && touch reinmax_core/__init__.py worker/__init__.py service/__init__.py \
-    && pip install --constraint constraints.txt '.[api,s3]' && pip uninstall --yes reinmax-service
+    && pip install --constraint constraints.txt '.[api,flower,s3]' && pip uninstall --yes reinmax-service
 COPY reinmax_core reinmax_core
 COPY worker worker
 COPY service service

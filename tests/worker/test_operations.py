@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -16,6 +17,8 @@ from typing import Any
 import httpx
 import pytest
 from celery import Celery
+from celery.bin.celery import celery as celery_command
+from celery.worker.control import Panel
 from redis import Redis
 
 from tests.worker.samples import submission
@@ -132,6 +135,15 @@ def test_the_command_of_celery_finds_the_workers(site: Site, worker: str) -> Non
     done = run(site, "inspect", "ping", "--timeout", "10", "--destination", worker, "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[0]) == {worker: {"ok": "pong"}}
+
+
+def test_the_commands_of_the_readme_exist() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    commands = re.findall(r"^celery -A worker\.operations (\w+)(?: -d \S+)?(?: (\w+))?", readme, re.MULTILINE)
+    assert {command for command, _ in commands} >= {"status", "inspect", "control", "flower"}
+    for command, subject in commands:
+        assert command in celery_command.commands
+        assert command not in ("inspect", "control") or Panel.meta[subject].type == command
 
 
 def test_a_busy_worker_answers_every_inspection(site: Site, worker: str) -> None:
