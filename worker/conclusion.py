@@ -14,7 +14,7 @@ from worker.assignment import Failed, FencedOff, Outcome, Succeeded
 from worker.attempt import Attempt, Claim, Fenced
 from worker.jobs import Cause, Failure, Job, Reason, State
 from worker.keyspace import StoreUnavailable
-from worker.store import JobNotFound, JobStore
+from worker.store import JobNotFound, JobStore, RecordUnreadable
 from worker.watch import Ending
 
 REPEAT_AFTER_S = 0.5
@@ -72,7 +72,7 @@ class Conclusion:
     def _call_a_worker(self, attempt: Attempt) -> None:
         try:
             self._wake(self._store.get(attempt.job_id))
-        except (JobNotFound, StoreUnavailable) as error:
+        except (JobNotFound, RecordUnreadable, StoreUnavailable) as error:
             logger.warning("no worker was woken for job %s; a sweep will find it: %s", attempt.job_id, error)
 
     def _clear(self, attempt: Attempt) -> None:
@@ -83,7 +83,7 @@ class Conclusion:
         try:
             named = self._store.files(attempt.job_id)
             self._artifacts.keep_only(attempt.job_id, named, up_to_epoch=attempt.epoch)
-        except (ArtifactStoreUnavailable, StoreUnavailable) as error:
+        except (ArtifactStoreUnavailable, RecordUnreadable, StoreUnavailable) as error:
             logger.warning("files of job %s that nobody needs may be left over: %s", attempt.job_id, error)
 
 

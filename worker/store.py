@@ -253,12 +253,16 @@ class JobStore:
         """Paths in the artefact store of all that the record of a job names: its artefacts and checkpoints.
 
         Empty where there is no such job.
+
+        Raises:
+            RecordUnreadable: what the store holds of it cannot be read.
         """
         found, _ = self.keyspace.run("read", job_id)
         fields = _pairs(found[0][1]) if found else {}
-        named: list[Legacy | Checkpoint] = list(checkpoints_in(fields.get("checkpoints")))
-        if fields.get("status") == State.SUCCEEDED:
-            named.append(Legacy.model_validate_json(fields["artifacts"]))
+        with record.readable(job_id, fields):
+            named: list[Legacy | Checkpoint] = list(checkpoints_in(fields.get("checkpoints")))
+            if fields.get("status") == State.SUCCEEDED:
+                named.append(Legacy.model_validate_json(fields["artifacts"]))
         return tuple(location(job_id, part.epoch, file.name) for part in named for file in part.files)
 
     def workers(self) -> tuple[WorkerRecord, ...]:

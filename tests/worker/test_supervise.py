@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ import psutil
 import pytest
 from redis import Redis
 
+from tests.servers import line, own_server
 from tests.worker.samples import submission, worker
 from worker.artifacts import ArtifactStore
 from worker.assignment import Places
@@ -88,9 +89,11 @@ class Workshop:
         self.wait_for(is_reaped)
 
     def kill_training(self) -> None:
-        """Kills all training processes, the idle one too."""
-        for process in training_processes():
+        """Kills all training processes, the idle one too; returns once they are dead."""
+        killed = training_processes()
+        for process in killed:
             process.kill()
+        self.wait_for(lambda: not any(is_alive(process) for process in killed))
 
     def files_of(self, job_id: str) -> dict[str, bytes]:
         paths = {file.name: self.store.locate(job_id, file.name) for file in self.store.artifacts(job_id)}
@@ -108,6 +111,12 @@ class Workshop:
 
 def training_processes() -> list[psutil.Process]:
     return [child for child in psutil.Process().children() if "worker.train" in " ".join(child.cmdline())]
+
+
+def is_alive(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def process_in_training() -> psutil.Process:
@@ -450,3 +459,25 @@ def test_checkpoints_are_removed_also_where_the_answer_to_success_is_lost(
     left = {path.name for path in (tmp_path / job_id).rglob("*") if path.is_file()}
     assert left == {file.name for file in workshop.store.artifacts(job_id)}
     workshop.close()
+
+
+def test_a_claim_whose_answer_is_lost_uses_up_one_attempt(tmp_path: Path, standby: Standby, machine: Machine) -> None:
+    with own_server(tmp_path) as server, line(server.url) as cut:
+        workshop = Workshop(server.url, tmp_path, standby, machine, supervisor_url=cut.url)
+        assert workshop.carry_out(workshop.submit(steps=1)).attempt == 1  # the server knows the script from here on
+        job_id = workshop.submit(steps=1)
+        cut.lose("answer")
+        job = workshop.carry_out(job_id)
+        assert cut.breaks == 1
+        assert (job.status, job.attempt, job.epoch) == (State.SUCCEEDED, 1, 1)
+        workshop.close()
+
+
+def test_files_of_a_job_whose_record_is_damaged_are_left_alone(workshop: Workshop) -> None:
+    job_id = workshop.submit(steps=ENDLESS)
+    thread = workshop.begin(job_id)
+    workshop.wait_for(workshop.store.attempt(job_id, 1).checkpoints)
+    workshop.kill_training()
+    workshop.store.keyspace.client.hset(f"reinmax:job:{job_id}", "checkpoints", "[")
+    thread.join()
+    assert workshop.left(job_id)
