@@ -5,7 +5,7 @@ local PAGE = 100
 
 local function is_forgotten(job)
   local woken = tonumber(redis.call('ZSCORE', key('woken'), job) or 0)
-  return now - woken >= older_than_ms and tonumber((get(job, 'memory_gb'))) <= memory_gb
+  return now - woken >= older_than_ms and tonumber(get(job, 'memory_gb') or 0) <= memory_gb
 end
 
 local forgotten = {}

@@ -174,7 +174,10 @@ local function finish(job, status, reason)
   redis.call('HDEL', record(job), 'asked', 'reported', 'claim')
   set(job, 'finished', now)
   enter(job, status, reason)
-  fold(job)
+  -- What a newer version wrote may mean something else; it stays as it is.
+  if (tonumber(get(job, 'format') or 1) or FORMAT + 1) <= FORMAT then
+    fold(job)
+  end
 end
 
 -- Ends an attempt without a result: the job waits for the next one, unless it was to be cancelled or paused.
