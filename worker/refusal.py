@@ -46,7 +46,7 @@ class RecordUnreadable(Exception):
     """
 
     def __init__(self, job_id: str, finding: str) -> None:
-        super().__init__(f"the record of job {job_id} cannot be read: {finding}, or delete it")
+        super().__init__(f"the record of job {job_id} cannot be read: {finding}, or cancel and delete it")
         self.job_id = job_id
 
 

@@ -169,13 +169,17 @@ local function unfold(job)
   end
 end
 
+-- What a newer version wrote may mean something else; it stays as it is.
+local function is_known(job)
+  return (tonumber(get(job, 'format') or 1) or FORMAT + 1) <= FORMAT
+end
+
 local function finish(job, status, reason)
   redis.call('ZREM', key('leases'), job)
   redis.call('HDEL', record(job), 'asked', 'reported', 'claim')
   set(job, 'finished', now)
   enter(job, status, reason)
-  -- What a newer version wrote may mean something else; it stays as it is.
-  if (tonumber(get(job, 'format') or 1) or FORMAT + 1) <= FORMAT then
+  if is_known(job) then
     fold(job)
   end
 end

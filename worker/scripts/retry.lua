@@ -2,7 +2,7 @@
 -- checkpoints, and its epoch stays, for no attempt that has lost the job may ever write again.
 -- Returns whether that is allowed, and the job as it is shown.
 local status, condemned = get(id, 'status', 'condemned')
-if status ~= 'failed' and status ~= 'cancelled' or condemned then
+if status ~= 'failed' and status ~= 'cancelled' or condemned or not is_known(id) then
   return {0, shown({id})}
 end
 unfold(id)
