@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from reinmax_core.durable_file import make_folder, write_atomically
-from worker.file_systems import connect, has_folders, is_local, misses_bucket
+from worker.file_systems import connect, has_folders, is_local, misses_bucket, write
 
 CHUNK_BYTES = 2**22
 """An object store is asked for so much at a time; less would be slow, more is memory for nothing."""
@@ -132,7 +132,7 @@ class ArtifactStore:
             return
         if has_folders(self._files):
             self._files.makedirs(posixpath.dirname(target), exist_ok=True)
-        self._files.pipe_file(target, content)  # object stores show an object once it is whole
+        write(self._files, target, content)
 
     def _remove(self, path: str, *, recursive: bool) -> None:
         with suppress(FileNotFoundError), self._reaching("deleted", path):

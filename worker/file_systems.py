@@ -20,6 +20,9 @@ S3_REQUESTS: Final = {
     "request_checksum_calculation": "when_required",
     "response_checksum_validation": "when_required",
 }
+WRITE_S: Final = 20.0
+SLOWEST_BYTES_PER_S: Final = 1e6
+"""Writing may take WRITE_S, and longer at this rate."""
 
 
 def connect(url: str) -> tuple[Files, str]:
@@ -46,6 +49,17 @@ def is_local(files: Files) -> bool:
 def has_folders(files: Files) -> bool:
     """Whether a folder has to be made before a file is put into it."""
     return not BUCKETS & _kinds(files)
+
+
+def write(files: Files, path: str, content: bytes) -> None:
+    """Writes a file in one go; object stores show it once it is whole.
+
+    Raises:
+        OSError, or an error of the library behind the file system: it is not written, or that is not known.
+    """
+    # The limits of a request do not count while the server is asked whether it wants the bytes at all.
+    limit = {"timeout": WRITE_S + len(content) / SLOWEST_BYTES_PER_S} if files.async_impl else {}
+    files.pipe_file(path, content, **limit)
 
 
 def misses_bucket(error: FileNotFoundError) -> bool:

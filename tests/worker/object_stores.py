@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import subprocess
 import sys
@@ -45,6 +46,14 @@ class ObjectStore:
                 return
             assert time.monotonic() < deadline
             time.sleep(0.02)
+
+    def hang(self) -> None:
+        """It takes connections, but answers nothing."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """It answers again."""
+        self._process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
         """It is gone at once."""

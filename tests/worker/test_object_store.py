@@ -66,17 +66,23 @@ def test_files_of_another_machine_are_seen_and_removed(artifacts: ArtifactStore,
     artifacts.put("job_a", 1, "mine", b"1")
     artifacts.put("job_a", 1, "wanted", b"1")
     artifacts.keep_only("job_a", ["job_a/1/wanted"])
-    theirs = (
-        "import sys; from worker.artifacts import ArtifactStore; ArtifactStore(sys.argv[1]).put('job_a', 2, 'x', b'')"
-    )
-    for epoch in ("2", "3"):
-        subprocess.run([sys.executable, "-c", theirs.replace("2", epoch), URL], check=True)
-        artifacts.keep_only("job_a", ["job_a/1/wanted", "job_a/2/x"])
+    put_elsewhere("x")
+    artifacts.keep_only("job_a", ["job_a/1/wanted", "job_a/2/x"])
     assert objects.objects("runs/") == {"runs/job_a/1/wanted", "runs/job_a/2/x"}
-    artifacts.delete("job_a/1/wanted")
-    subprocess.run([sys.executable, "-c", theirs, URL], check=True)
+    artifacts.keep_only("job_a", ["job_a/1/wanted", "job_a/2/x"])
+    put_elsewhere("y")
+    assert artifacts.size("job_a/2/y") == 1
     artifacts.delete_job("job_a")
     assert objects.objects("runs/") == set()
+
+
+def put_elsewhere(name: str) -> None:
+    """Files of attempts 2 and 3, written by another process."""
+    program = (
+        "import sys; from worker.artifacts import ArtifactStore; store = ArtifactStore(sys.argv[1]); "
+        "store.put('job_a', 2, sys.argv[2], b'1'); store.put('job_a', 3, sys.argv[2], b'1')"
+    )
+    subprocess.run([sys.executable, "-c", program, URL, name], check=True)
 
 
 def test_no_bucket_is_made_and_a_missing_one_is_named(objects: ObjectStore) -> None:
@@ -113,6 +119,20 @@ def test_a_server_that_is_away_is_told_soon(artifacts: ArtifactStore, objects: O
             assert time.monotonic() - began < 5
     finally:
         objects.start()
+    artifacts.put("job_a", 1, "x", b"1")
+
+
+@pytest.mark.slow
+def test_a_server_that_hangs_is_given_up(artifacts: ArtifactStore, objects: ObjectStore) -> None:
+    objects.hang()
+    try:
+        for action in (lambda: artifacts.put("job_a", 1, "x", b"1"), lambda: artifacts.open("job_a/1/x")):
+            began = time.monotonic()
+            with pytest.raises(ArtifactStoreUnavailable, match="REINMAX_ARTIFACTS_URL"):
+                action()
+            assert time.monotonic() - began < 30
+    finally:
+        objects.go_on()
     artifacts.put("job_a", 1, "x", b"1")
 
 
