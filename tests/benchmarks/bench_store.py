@@ -2,8 +2,9 @@
 
     python -m tests.benchmarks.bench_store [--jobs 100000] [--requests 300]
 
-Server, API and this program share the machine. The jobs were led to their end as a worker does it, with a few points
-of metrics each; a tenth failed. Each call is sent over and over by one client.
+Server, API and this program share the machine. Some hundred jobs are led to their end as a worker does it, with a few
+points of metrics each; a tenth failed. The rest are copies of their keys under earlier ids. Each call is sent over and
+over by one client.
 """
 
 from __future__ import annotations
@@ -32,6 +33,23 @@ from worker.store import JobStore
 
 POINTS = 3
 STUDIES = 10
+ORIGINALS = 200
+COPIES_AT_A_TIME = 100
+COPY = """
+local prefix, id, first, last = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local made = {}
+for number = first, last do
+  local time = tonumber(id:sub(5, 16), 16) - 100000 * number
+  local copy = string.format('job_%06x%06x', math.floor(time / 2^24), time % 2^24) .. id:sub(17)
+  redis.call('COPY', prefix .. 'job:' .. id, prefix .. 'job:' .. copy)
+  redis.call('COPY', prefix .. 'events:' .. id, prefix .. 'events:' .. copy)
+  for position = 5, #ARGV do
+    redis.call('ZADD', ARGV[position], 0, copy)
+  end
+  table.insert(made, copy)
+end
+return made
+"""
 
 
 def main() -> None:
@@ -54,16 +72,29 @@ def fill(redis_url: str, jobs: int) -> list[str]:
         store = JobStore.connect(redis_url)
         ended(store, 0)
         before, begin = used_memory(client), time.perf_counter()
-        ids = [ended(store, number) for number in range(jobs)]
-        print(f"{jobs} jobs in {time.perf_counter() - begin:.0f} s; load average {os.getloadavg()[0]:.1f}")
+        ids = [ended(store, number) for number in range(min(jobs, ORIGINALS))]
+        each = (used_memory(client) - before) / len(ids)
+        ids += copies(client, ids, jobs // len(ids) - 1)
+        print(f"{len(ids)} jobs in {time.perf_counter() - begin:.0f} s; load average {os.getloadavg()[0]:.1f}")
         events = client.xrange(f"reinmax:events:{ids[1]}")
         metrics = sum(len(text) for _, fields in events if "metrics" in fields for text in fields.values())
-        each = (used_memory(client) - before) / jobs
         print(f"{each:.0f} bytes a job, of which {metrics} are points of metrics")
         client.execute_command("ACL", "SETUSER", "default", "+waitaof")
         client.config_set("appendfsync", "always")
         store.keyspace.close()
     return ids
+
+
+def copies(client: Any, ids: list[str], each: int) -> list[str]:
+    """Copies of jobs, in the same indexes, as if they had been submitted before. Returns their ids."""
+    indexes = [key for key in client.scan_iter() if client.type(key) == "zset"]
+    made = []
+    for job_id in ids:
+        own = [index for index in indexes if client.zscore(index, job_id) is not None]
+        for first in range(1, each + 1, COPIES_AT_A_TIME):
+            last = min(first + COPIES_AT_A_TIME - 1, each)
+            made += client.eval(COPY, 0, "reinmax:", job_id, first, last, *own)
+    return made
 
 
 def used_memory(client: Any) -> int:
