@@ -66,10 +66,12 @@ def api(
 def worker(
     device: Annotated[str | None, typer.Option(help="cpu or cuda; by default a GPU where there is one.")] = None,
     gpu: Annotated[int, typer.Option(min=0, help="Which GPU, as nvidia-smi counts.")] = 0,
+    queues: Annotated[str | None, typer.Option(help="Only these queues, such as cpu; by default all it can.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Run a worker alone, as on a GPU machine."""
     arguments = [*(["--device", device] if device else []), "--gpu", str(gpu)]
+    arguments += ["--queues", queues] if queues else []
     if as_json:
         _run_in_json("worker", ["worker", *arguments])
     else:
