@@ -46,7 +46,9 @@ def main() -> int:
 
 
 def _wage(options: Namespace, folder: Path) -> Report:
-    specs = draw_specs(max(FEWEST_SPECS, -(-options.jobs // JOBS_A_SPEC)), options.longest, options.seed)
+    specs = draw_specs(
+        min(options.jobs, max(FEWEST_SPECS, -(-options.jobs // JOBS_A_SPEC))), options.longest, options.seed
+    )
     write_images(folder / "data")
     _say(f"{len(specs)} runs undisturbed, in processes of their own")
     began = time.monotonic()
