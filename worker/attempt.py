@@ -104,8 +104,9 @@ class Attempt:
 
     def checkpoints(self) -> tuple[Checkpoint, ...]:
         """The checkpoints of all attempts that are kept, newest first."""
-        (text,) = self._keyspace.ask(("HGET", self._keyspace.key(f"job:{self.job_id}"), "checkpoints"))
-        return checkpoints_in(text)
+        found, _ = self._keyspace.run("read", self.job_id)
+        flat = found[0][1] if found else []
+        return checkpoints_in(dict(zip(flat[::2], flat[1::2], strict=True)).get("checkpoints"))
 
     def start(
         self,

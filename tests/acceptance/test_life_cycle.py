@@ -49,6 +49,7 @@ def test_a_job_that_is_paused_and_resumed_ends_as_if_nothing_had_happened(servic
     assert_the_same_came_of_them(service, ended, undisturbed)
 
 
+@pytest.mark.slow
 def test_a_job_that_failed_and_is_retried_ends_as_if_nothing_had_happened(service: Service, undisturbed: Job) -> None:
     job = service.client.submit(SPEC | {"max_attempts": 1})
     service.until(job, lambda seen: seen.progress.step > 1000)

@@ -36,6 +36,7 @@ def outcome(client: Client, job: Job) -> dict[str, Any]:
     return {"metrics": job.result.metrics, "series": client.metrics(job.id), "files": digests}
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_job_outlives_the_server_and_ends_as_if_nothing_had_happened(tmp_path: Path) -> None:
     with up(tmp_path, lease_s=20) as stack, Client(stack.url) as client:

@@ -28,6 +28,7 @@ def polynomial(estimator: str, settings: dict[str, Any], c: Any, p: float) -> di
     return {"task": {"name": "polynomial", "c": c, "p": p}, "estimator": {"name": estimator, **settings}}
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_polynomial_ends_where_it_is_known_to(service: Service) -> None:
     jobs = [service.client.submit(polynomial(*cell)) for *cell, _ in ANCHORS]

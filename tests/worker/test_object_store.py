@@ -208,6 +208,7 @@ def test_a_job_trains_and_its_model_is_fetched_over_http(
     assert objects.objects(f"runs/{job_id}/") == set()
 
 
+@pytest.mark.slow
 def test_a_run_outlives_the_server_and_the_api_says_503_meanwhile(
     api: httpx.Client, train: Callable[[int], str], store: JobStore, objects: ObjectStore
 ) -> None:

@@ -217,6 +217,7 @@ class Listener:
                         self._is_ready.set()
 
 
+@pytest.mark.slow
 def test_events_are_sent_while_they_are_asked_for(site: Site, worker: str) -> None:
     with Listener(site.celery) as listener:
         site.finished(site.submit(1))

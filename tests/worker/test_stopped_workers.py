@@ -105,6 +105,7 @@ def model(store: JobStore, job_id: str) -> str:
     return next(file.sha256 for file in store.artifacts(job_id) if file.name == "model.safetensors")
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("is_child_stopped", [False, True], ids=["the supervisor", "supervisor and child"])
 def test_a_worker_that_stood_still_finds_itself_fenced_and_writes_nothing(

@@ -89,6 +89,7 @@ def until(condition: Callable[[], object]) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_a_run_that_meets_a_full_disk_trains_on_fails_and_goes_on_from_its_last_checkpoint(
     assign: Callable[..., Assignment], store: JobStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
