@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
 
 from reinmax_core.run import Result
+from worker import shown
 from worker.jobs import (
     Artifact,
     Cause,
@@ -104,9 +105,7 @@ class Attempt:
 
     def checkpoints(self) -> tuple[Checkpoint, ...]:
         """The checkpoints of all attempts that are kept, newest first."""
-        found, _ = self._keyspace.run("read", self.job_id)
-        flat = found[0][1] if found else []
-        return checkpoints_in(dict(zip(flat[::2], flat[1::2], strict=True)).get("checkpoints"))
+        return checkpoints_in(shown.fields(self._keyspace, self.job_id).get("checkpoints"))
 
     def start(
         self,

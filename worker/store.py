@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Any, Self
 
 import redis
 
-from worker import record, series
+from worker import record, series, shown
 from worker.artifacts import location
 from worker.attempt import Attempt, Checkpoint, Claim, Legacy, checkpoints_in
 from worker.jobs import (
@@ -29,6 +28,7 @@ from worker.listing import BadCursor, Filters, Page, count_by_state, page_of_rec
 from worker.reasons import CANCEL_REQUESTED, CANCELLED, LOST, LOST_FOR_GOOD, LOST_ONCE, PAUSE_REQUESTED, PAUSED
 from worker.refusal import ArtifactNotFound, IdempotencyMismatch, JobNotFound, NotAllowed, RecordUnreadable
 from worker.series import Series
+from worker.shown import jobs_of, readable_jobs_of, workers_of
 
 PREFIX = "reinmax:"
 IDEMPOTENCY_LIFETIME_S = 24 * 3600
@@ -36,8 +36,6 @@ EVENTS_A_READ = 1000
 FORGOTTEN_A_TIME = 16
 TOKEN_BYTES = 8
 FAILING_TAKES_S = 60.0
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +94,7 @@ class JobStore:
         Raises:
             IdempotencyMismatch: the key was used with another fingerprint.
         """
-        outcome, shown = self.keyspace.run_to_disk(
+        outcome, answer = self.keyspace.run_to_disk(
             "submit",
             _random_part_of_id(),
             idempotency_key or "",
@@ -112,7 +110,7 @@ class JobStore:
         )
         if outcome == "mismatch":
             raise IdempotencyMismatch(idempotency_key or "")
-        return Submitted(_jobs(shown)[0], replayed=outcome == "replayed")
+        return Submitted(jobs_of(answer)[0], replayed=outcome == "replayed")
 
     def get(self, job_id: str) -> Job:
         """The job as it stands.
@@ -121,7 +119,7 @@ class JobStore:
             JobNotFound: there is none.
             RecordUnreadable: what the store holds of it cannot be read.
         """
-        jobs = _jobs(self.keyspace.run("read", job_id))
+        jobs = jobs_of(self.keyspace.run("read", job_id))
         if not jobs:
             raise JobNotFound(job_id)
         return jobs[0]
@@ -132,8 +130,8 @@ class JobStore:
         Raises:
             BadCursor: the cursor is not from a page with these filters.
         """
-        shown, next_cursor = page_of_records(self.keyspace, filters, limit, cursor)
-        return Page(tuple(_readable(shown)), next_cursor)
+        found, next_cursor = page_of_records(self.keyspace, filters, limit, cursor)
+        return Page(tuple(readable_jobs_of(found)), next_cursor)
 
     def cancel(self, job_id: str) -> Job:
         """Cancels a job: at once if it waits, by its worker if it has one, which takes a moment.
@@ -182,9 +180,9 @@ class JobStore:
             JobNotFound: there is none.
             NotAllowed: it has not ended.
         """
-        allowed, shown = self.keyspace.run("condemn", job_id)
+        allowed, answer = self.keyspace.run("condemn", job_id)
         if not allowed:
-            raise self._refusal(job_id, shown, "deleted before it has ended")
+            raise self._refusal(job_id, answer, "deleted before it has ended")
 
     def delete(self, job_id: str) -> None:
         """Removes all that the store knows of a job that has ended, also one that cannot be read; files are left.
@@ -257,8 +255,7 @@ class JobStore:
         Raises:
             RecordUnreadable: what the store holds of it cannot be read.
         """
-        found, _ = self.keyspace.run("read", job_id)
-        fields = _pairs(found[0][1]) if found else {}
+        fields = shown.fields(self.keyspace, job_id)
         with record.readable(job_id, fields):
             named: list[Legacy | Checkpoint] = list(checkpoints_in(fields.get("checkpoints")))
             if fields.get("status") == State.SUCCEEDED:
@@ -267,7 +264,7 @@ class JobStore:
 
     def workers(self) -> tuple[WorkerRecord, ...]:
         """The workers that are alive, by name."""
-        return _workers(self.keyspace.run("workers"))
+        return workers_of(self.keyspace.run("workers"))
 
     def counts(self) -> dict[State, int]:
         """How many jobs are in each state."""
@@ -325,14 +322,14 @@ class JobStore:
 
     def _bring(self, action: str, job_id: str, participle: str, *reasons: Reason) -> Job:
         """Makes a change of state on request, and reads the job in the same script."""
-        allowed, shown = self.keyspace.run(action, job_id, *(reason.model_dump_json() for reason in reasons))
-        jobs = _jobs(shown)
+        allowed, answer = self.keyspace.run(action, job_id, *(reason.model_dump_json() for reason in reasons))
+        jobs = jobs_of(answer)
         if not jobs or not allowed:
-            raise self._refusal(job_id, shown, participle)
+            raise self._refusal(job_id, answer, participle)
         return jobs[0]
 
-    def _refusal(self, job_id: str, shown: Sequence[Any], participle: str) -> JobNotFound | NotAllowed:
-        jobs = _jobs(shown)
+    def _refusal(self, job_id: str, answer: Sequence[Any], participle: str) -> JobNotFound | NotAllowed:
+        jobs = jobs_of(answer)
         return NotAllowed(jobs[0], participle) if jobs else JobNotFound(job_id)
 
     def _claimed(self, job_id: str, epoch: int) -> Claim | None:
@@ -353,13 +350,7 @@ class JobStore:
 
     def _read(self, job_ids: Sequence[str]) -> tuple[Job, ...]:
         """Those of some jobs that can be read."""
-        return tuple(_readable(self.keyspace.run("read", *job_ids))) if job_ids else ()
-
-    def _fields(self, job_id: str) -> dict[str, str]:
-        found, _ = self.keyspace.run("read", job_id)
-        if not found:
-            raise JobNotFound(job_id)
-        return _pairs(found[0][1])
+        return tuple(readable_jobs_of(self.keyspace.run("read", *job_ids))) if job_ids else ()
 
     def _told(self, job_id: str, kind: str) -> Iterator[str]:
         """All that a job has of one kind of event."""
@@ -374,44 +365,12 @@ class JobStore:
             raise JobNotFound(job_id)
 
     def _legacy(self, job_id: str) -> Legacy:
-        fields = self._fields(job_id)
+        fields = shown.fields(self.keyspace, job_id)
+        if not fields:
+            raise JobNotFound(job_id)
         with record.readable(job_id, fields):
             text = fields.get("artifacts")
             return Legacy.model_validate_json(text) if text else Legacy(epoch=0, files=())
-
-
-def _jobs(shown: Sequence[Any]) -> tuple[Job, ...]:
-    """The jobs that a script shows.
-
-    Raises:
-        RecordUnreadable: one of them cannot be read.
-    """
-    found, living = shown
-    workers = _workers(living)
-    jobs = (record.job_of(job_id, _pairs(fields), place) for job_id, fields, place in found)
-    return tuple(record.with_reason(job, workers) for job in jobs)
-
-
-def _readable(shown: list[Any]) -> Iterator[Job]:
-    """The jobs that a script shows, without those that cannot be read."""
-    found, living = shown
-    for one in found:
-        try:
-            yield from _jobs([[one], living])
-        except RecordUnreadable as unreadable:
-            logger.warning("%s", unreadable)
-
-
-def _workers(living: list[Any]) -> tuple[WorkerRecord, ...]:
-    answer = iter(living)
-    known = ((WorkerRecord.model_validate_json(text), age_ms) for text, age_ms in zip(answer, answer, strict=True))
-    workers = (worker.model_copy(update={"heartbeat_age_s": age_ms / 1000}) for worker, age_ms in known)
-    return tuple(sorted(workers, key=lambda worker: worker.name))
-
-
-def _pairs(flat: list[str]) -> dict[str, str]:
-    """The mapping that Lua sees as names and values in turn."""
-    return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
 def _milliseconds(seconds: float) -> int:

@@ -9,6 +9,7 @@ import pytest
 
 from tests.worker.samples import progress
 from tests.worker.states import CRASH, RESULT, bring, everything, started
+from worker import shown
 from worker.artifacts import ArtifactStore
 from worker.jobs import TERMINAL, Cause, State
 from worker.listing import Filters
@@ -51,7 +52,7 @@ def moved(store: JobStore, job_id: str, days_ago: float) -> str:
     for kind in ("job", "events"):
         client.rename(f"reinmax:{kind}:{job_id}", f"reinmax:{kind}:{earlier}")
     folded = client.hget(f"reinmax:job:{earlier}", "folded")
-    finished = store._fields(earlier)["finished"]
+    finished = shown.fields(store.keyspace, earlier)["finished"]
     text = folded.replace(f"finished 13 {finished}", f"finished 13 {then}")
     client.hset(f"reinmax:job:{earlier}", "folded", text)
     return earlier
@@ -90,7 +91,7 @@ def test_what_counts_is_when_a_job_ended(store: JobStore, submit: Submit, artifa
     waited = moved(store, ended(store, submit, 10), 0)
     client: Any = store.keyspace.client
     folded = client.hget(f"reinmax:job:{waited}", "folded")
-    then, now = store._fields(waited)["finished"], int(client.time()[0]) * 1000
+    then, now = shown.fields(store.keyspace, waited)["finished"], int(client.time()[0]) * 1000
     client.hset(f"reinmax:job:{waited}", "folded", folded.replace(f"finished 13 {then}", f"finished 13 {now}"))
     others = [ended(store, submit, days_ago) for days_ago in (3, 2, 1)]
     retention(store, artifacts, keep_days=7).attend()
