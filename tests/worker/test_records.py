@@ -10,6 +10,7 @@ import pytest
 from tests.worker.finished import ENVIRONMENT, LOSSES, WHOLE, files, run_like_a_worker
 from tests.worker.samples import progress, submission, worker
 from tests.worker.states import CRASH, RESULT, everything, started
+from worker import shown
 from worker.attempt import Checkpoint
 from worker.jobs import Cause, Failure, State
 from worker.listing import Filters
@@ -240,7 +241,7 @@ def test_a_job_that_cannot_be_read_fails_when_it_is_claimed(store: JobStore, sub
     spoil(store, job_id, how)
     assert [job.id for job in store.forgotten(worker(), older_than_s=0)] == [other]
     assert store.claim(job_id, worker(), 60) is None
-    fields: Any = store._fields(job_id)
+    fields: Any = shown.fields(store.keyspace, job_id)
     assert fields["status"] == "failed"
     assert Failure.model_validate_json(fields["error"]).type == "RecordUnreadable"
     assert store.claim(other, worker(), 60) is not None
