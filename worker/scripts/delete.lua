@@ -15,6 +15,9 @@ redis.call('ZREM', key('jobs'), id)
 if folded.shares then
   unshare(folded.shares)
 end
+if fields.sweep then
+  leave_sweep(fields.sweep, id, status)
+end
 local known = key('idempotency:' .. (fields.idempotency_key or ''))
 if fields.idempotency_key and redis.call('HGET', known, 'job') == id then
   redis.call('DEL', known)

@@ -35,7 +35,11 @@ local function announce(job, version)
 end
 
 local function changed(job)
-  announce(job, redis.call('HINCRBY', record(job), 'version', 1))
+  local version = redis.call('HINCRBY', record(job), 'version', 1)
+  -- Nobody can wait for a job that is only just being made; those of a large sweep would drive out all other news.
+  if version > 1 then
+    announce(job, version)
+  end
 end
 
 -- Adds an entry to what has happened in the job.
@@ -43,11 +47,31 @@ local function tell(job, kind, data, ...)
   redis.call('XADD', key('events:' .. job), 'MAXLEN', '~', ENTRIES, '*', kind, data, ...)
 end
 
+-- A sweep counts its jobs by state, so that how it stands can be told without a look at each of them.
+local function recount(job, before, status)
+  local sweep = get(job, 'sweep')
+  if not sweep then
+    return
+  end
+  local counts, name = key('sweep:' .. sweep .. ':counts'), key('sweep:' .. sweep)
+  if before then
+    redis.call('HINCRBY', counts, before, -1)
+  end
+  redis.call('HINCRBY', counts, status, 1)
+  if status == 'starting' then
+    redis.call('HSETNX', name, 'began', now)
+  elseif status == 'succeeded' or status == 'failed' or status == 'cancelled' then
+    redis.call('HSET', name, 'finished', now)
+  end
+  announce(sweep, redis.call('HINCRBY', name, 'version', 1))
+end
+
 local function enter(job, status, reason)
   local before = get(job, 'status')
   if before then
     redis.call('ZREM', key('index:status:' .. before), job)
   end
+  recount(job, before, status)
   redis.call('ZADD', key('index:status:' .. status), 0, job)
   set(job, 'status', status, 'reason', reason)
   tell(job, 'state', '{"status":"' .. status .. '","reason":' .. (reason == '' and 'null' or reason) .. '}')
@@ -218,6 +242,56 @@ local function fail(job, cause, waiting, failed, failure, cancelled, paused)
   else
     set(job, 'error', failure)
     finish(job, 'failed', failed)
+  end
+end
+
+-- Cancels a job that waits or is paused, asks the worker of one that runs. Returns whether that is allowed.
+local function cancel(job, cancelled, requested)
+  local status, asked = get(job, 'status', 'asked')
+  if status == 'queued' or status == 'paused' then
+    leave_queue(job)
+    finish(job, 'cancelled', cancelled)
+  elseif status == 'starting' or status == 'running' then
+    if asked ~= 'cancel' then
+      set(job, 'asked', 'cancel')
+      enter(job, status, requested)
+    end
+  else
+    return status == 'cancelled'
+  end
+  return true
+end
+
+-- Lets a job that failed or was cancelled wait for a worker again, with all its attempts. It goes on from its
+-- checkpoints, and its epoch stays, for no attempt that has lost the job may ever write again. Returns whether that is
+-- allowed.
+local function retry(job)
+  local status, condemned = get(job, 'status', 'condemned')
+  if status ~= 'failed' and status ~= 'cancelled' or condemned or not is_known(job) then
+    return false
+  end
+  unfold(job)
+  redis.call('HDEL', record(job), 'error', 'finished', 'attempts_by_cause')
+  set(job, 'attempt', 0)
+  queue(job, '')
+  return true
+end
+
+-- Takes a job that has ended off its sweep, which goes with the last of them.
+local function leave_sweep(sweep, job, status)
+  local name = key('sweep:' .. sweep)
+  redis.call('ZREM', key('index:sweep:' .. sweep), job)
+  redis.call('HINCRBY', name .. ':counts', status, -1)
+  if redis.call('EXISTS', key('index:sweep:' .. sweep)) == 0 then
+    local known = key('idempotency:' .. (redis.call('HGET', name, 'idempotency_key') or ''))
+    if redis.call('HGET', known, 'sweep') == sweep then
+      redis.call('DEL', known)
+    end
+    redis.call('DEL', name, name .. ':counts', name .. ':cells', name .. ':coordinates')
+    redis.call('ZREM', key('sweeps'), sweep)
+    announce(sweep, 0)
+  else
+    announce(sweep, redis.call('HINCRBY', name, 'version', 1))
   end
 end
 
