@@ -37,6 +37,17 @@ def indexes(spec: RunSpec, labels: Mapping[str, str]) -> list[str]:
     return [f"task:{spec.task.name}", f"estimator:{spec.estimator.name}", *by_label]
 
 
+def fields_of(submission: Submission) -> dict[str, str]:
+    """What the scripts need to know of a job, by the names that it has in the record."""
+    return {
+        "queue": submission.hardware.queue,
+        "priority": str(submission.priority),
+        "memory_gb": str(submission.hardware.memory_gb),
+        "max_attempts": str(submission.max_attempts),
+        "max_attempts_by_cause": json.dumps(submission.limits_by_cause()),
+    }
+
+
 def job_of(job_id: str, fields: Mapping[str, str], position: int | None) -> Job:
     """The job of a record; `position` counts from 0 in its queue.
 

@@ -101,11 +101,7 @@ class JobStore:
             fingerprint,
             IDEMPOTENCY_LIFETIME_S * 1000,
             submission.model_dump_json(),
-            submission.hardware.queue,
-            submission.priority,
-            submission.hardware.memory_gb,
-            submission.max_attempts,
-            dumps(submission.limits_by_cause()),
+            dumps(record.fields_of(submission)),
             *record.indexes(submission, submission.labels),
         )
         if outcome == "mismatch":

@@ -91,6 +91,29 @@ local function leave_queue(job)
   redis.call('ZREM', key('woken'), job)
 end
 
+-- A UUID of version 7 by the server's clock, with the last 64 bits as given; microseconds stand behind the milliseconds,
+-- so ids keep their order.
+local function new_id(kind, random)
+  local fraction = math.floor((clock[2] % 1000) * 4.096)
+  return string.format('%s_%06x%06x7%03x%s', kind, math.floor(now / 2^24), now % 2^24, fraction, random)
+end
+
+-- Makes a job that waits in its queue. `fields`: JSON with what the scripts need to know of it, by name.
+local function make(job, request, fields, indexes)
+  local flat = {}
+  for name, text in pairs(cjson.decode(fields)) do
+    table.insert(flat, name)
+    table.insert(flat, text)
+  end
+  redis.call('HSET', record(job), 'format', FORMAT, 'request', request, 'attempt', 0, 'epoch', 0, 'created', now,
+    unpack(flat))
+  redis.call('ZADD', key('jobs'), 0, job)
+  for _, index in ipairs(indexes) do
+    redis.call('ZADD', key('index:' .. index), 0, job)
+  end
+  queue(job, '')
+end
+
 -- What scripts read of jobs that have ended, or write then, beside the field that holds all the rest.
 local UNFOLDED = {format = true, status = true, epoch = true, version = true, condemned = true, log_bytes = true,
   logged = true}
