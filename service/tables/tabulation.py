@@ -1,0 +1,155 @@
+"""From the outcomes of a sweep's jobs to its table."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from reinmax_core.presets import Preset
+from service.tables.choice import Chosen
+from service.tables.comparison import compared
+from service.tables.labels import Labels
+from service.tables.layout import Layout, Wishes, direction_of, layout_of
+from service.tables.places import Places
+from service.tables.published import beside, is_within, published_at
+from service.tables.samples import Sample, metrics_of, samples_of
+from service.tables.statistics import interval_of_mean, note_on, paired_difference, standard_deviation
+from service.tables.table import UNSUCCESSFUL, Entry, Metric, Table, TableCell, Unfinished
+from worker.jobs import State
+from worker.sweep import Sweep
+from worker.sweep_outcome import Outcome
+
+MOST_NAMED: Final = 20
+
+
+def tabulate(
+    sweep: Sweep, outcomes: Sequence[Outcome], *, preset: Preset | None = None, wishes: Wishes | None = None
+) -> Table:
+    """Mean and spread of every cell over its seeds, in the layout that was asked for, beside what was published.
+
+    Only jobs that have succeeded count, so the table of a sweep that is under way shows what is there.
+
+    Raises:
+        Unfitting: an axis, metric or baseline that was asked for does not exist, or an axis has no place.
+    """
+    wishes = wishes or Wishes()
+    layout = layout_of(sweep, preset, wishes, metrics_of(outcomes))
+    return _Tabulation(sweep, preset, layout, samples_of(outcomes), Labels(sweep.axes)).table(wishes.baseline)
+
+
+@dataclass(frozen=True, slots=True)
+class _Tabulation:
+    sweep: Sweep
+    preset: Preset | None
+    layout: Layout
+    samples: tuple[Sample, ...]
+    labels: Labels
+
+    def table(self, baseline_name: str | None) -> Table:
+        subject = self.sweep.name or self.sweep.preset or "all"
+        places = Places.of(self.samples, self.layout, self.labels, subject, baseline_name)
+        metrics = tuple(
+            Metric(name=name, direction=direction_of(name, self.sweep, self.preset)) for name in self.layout.metrics
+        )
+        rows, columns, cells = self._compared(places, metrics)
+        return Table(
+            sweep=self.sweep.id,
+            title=self.sweep.name or (self.preset.title if self.preset else f"Sweep {self.sweep.id}"),
+            metrics=metrics,
+            rows=tuple(rows),
+            columns=tuple(columns),
+            cells=tuple(map(tuple, cells)),
+            compared="rows" if self.layout.compares_rows else "columns",
+            baseline=places.baseline.label if places.baseline else None,
+            is_complete=bool(self.samples) and all(sample.is_complete for sample in self.samples),
+            counts=dict(Counter(outcome.status for sample in self.samples for outcome in sample.outcomes)),
+            unfinished=tuple(self._unfinished())[:MOST_NAMED],
+            notes=tuple(self._notes(cells)),
+        )
+
+    def _compared(
+        self, places: Places, metrics: Sequence[Metric]
+    ) -> tuple[Sequence[Entry], Sequence[Entry], list[list[TableCell | None]]]:
+        cells = [
+            [self._cell(places, row, column) for column in range(len(places.columns))]
+            for row in range(len(places.rows))
+        ]
+        directions = {metric.name: metric.direction for metric in metrics}
+        if self.layout.compares_rows:
+            rows, marked = compared(places.rows, places.columns, cells, directions)
+            return rows, places.columns, marked
+        columns, marked = compared(places.columns, places.rows, _transposed(cells, len(places.columns)), directions)
+        return places.rows, columns, _transposed(marked, len(places.rows))
+
+    def _cell(self, places: Places, row: int, column: int) -> TableCell | None:
+        here = places.found[row][column]
+        if here is None:
+            return None
+        metric = places.rows[row].metric or places.columns[column].metric or self.layout.metrics[0]
+        other, values = places.opposite(row, column), here.sample.values(metric)
+        known = published_at(self.preset, here.sample.coordinates, metric)
+        mean = statistics.fmean(values.values()) if values else None
+        published = beside(mean, known) if known else None
+        return TableCell(
+            cell=here.sample.cell,
+            mean=mean,
+            sd=standard_deviation(tuple(values.values())),
+            interval=interval_of_mean(tuple(values.values())),
+            n=len(values),
+            n_expected=len(here.sample.outcomes),
+            is_complete=here.is_final,
+            selected=here.selected,
+            difference=paired_difference(values, other.sample.values(metric)) if other else None,
+            published=published,
+            within_published=is_within(published) if published else None,
+            notes=tuple(_notes_on(here, len(values))),
+        )
+
+    def _unfinished(self) -> Iterator[Unfinished]:
+        for sample in self.samples:
+            label = self.labels.entry(sample.coordinates)
+            for outcome in sample.outcomes:
+                if outcome.status in UNSUCCESSFUL:
+                    yield Unfinished(job=outcome.job_id, status=outcome.status, label=label, seed=outcome.seed)
+
+    def _notes(self, cells: Sequence[Sequence[TableCell | None]]) -> Iterator[str]:
+        """What has to be known, as few sentences as do."""
+        there = [cell for line in cells for cell in line if cell]
+        if not all(sample.is_complete for sample in self.samples):
+            yield _progress(self.samples)
+        if any(0 < cell.n < 2 for cell in there):
+            yield "Where fewer than two seeds have succeeded there is no standard deviation."
+        if self.layout.select:
+            select = self.layout.select
+            least = "smallest" if select.direction == "min" else "largest"
+            yield f"{', '.join(select.over)} chosen for the {least} mean {select.metric}, beneath each cell."
+        if self.preset and any(cell.published for cell in there):
+            yield f"Published: {self.preset.source}"
+
+
+def _notes_on(here: Chosen, n: int) -> Iterator[str]:
+    """What has to be known about one cell."""
+    outcomes = here.sample.outcomes
+    for state in UNSUCCESSFUL:
+        if count := sum(outcome.status is state for outcome in outcomes):
+            yield f"{count} of {len(outcomes)} jobs {state}; the mean is over the others"
+    if pending := sum(outcome.status not in (State.SUCCEEDED, *UNSUCCESSFUL) for outcome in outcomes):
+        yield f"{pending} of {len(outcomes)} jobs have not ended"
+    if here.among > 1 and not here.is_final:
+        yield f"chosen among {here.among} cells of which not all jobs have succeeded"
+    if note := note_on(n):
+        yield note
+
+
+def _progress(samples: Sequence[Sample]) -> str:
+    """How many jobs there are, and how they stand."""
+    counts = Counter(outcome.status for sample in samples for outcome in sample.outcomes)
+    states = ", ".join(f"{counts[state]} {state}" for state in State if counts[state] and state != State.SUCCEEDED)
+    return f"Incomplete: {counts[State.SUCCEEDED]} of {counts.total()} jobs have succeeded ({states})."
+
+
+def _transposed(lines: Sequence[Sequence[TableCell | None]], length: int) -> list[list[TableCell | None]]:
+    return [[line[number] for line in lines] for number in range(length)]
