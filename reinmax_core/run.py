@@ -62,8 +62,20 @@ class Result(Value):
     """The best value of the task's objective among the evaluations; null before the first."""
     wall_time_s: float
     """Seconds spent in steps, evaluations included, over all attempts whose work was kept."""
+    epoch_time_s: float | None = None
+    """Of them, those of an epoch on average; an epoch is what the means that begin with `train_` are taken over."""
+    peak_memory_mb: float | None = None
+    """By how many megabytes (10^6 bytes) memory in use grew from the last attempt's first step to its peak: on a GPU
+    what tensors take there, elsewhere what the process does. What stood there before is not counted, such as the data
+    set, the model and the program. Null where it is not known, as of runs trained side by side in one program."""
     notes: dict[str, str] = Field(default_factory=dict)
     """What numbers do not tell, in words by name, such as the data that stood in for others or the cell found."""
+
+    @property
+    def values(self) -> dict[str, float]:
+        """All of its numbers by name: the metrics, and what is known of time and memory."""
+        spent = self.model_dump(include={"wall_time_s", "epoch_time_s", "peak_memory_mb"}, exclude_none=True)
+        return self.metrics | spent
 
 
 class RunSpec(Value):

@@ -16,6 +16,7 @@ from reinmax_core.data.base import DataSource
 from reinmax_core.estimators.from_costs import Learned
 from reinmax_core.learning import Learning
 from reinmax_core.means import RunningMeans
+from reinmax_core.peak_memory import PeakMemory
 from reinmax_core.run import Best, Progress, Result, RunSpec
 from reinmax_core.seeds import seed_for, seeded
 from reinmax_core.tasks.base import Bilevel
@@ -73,8 +74,10 @@ class Trainer:
         self.generator = _generator(self.device, seed_for("draws", spec.seed))
         self._since_log = RunningMeans()
         self._last_epoch = RunningMeans()
+        self._memory: PeakMemory | None = None
 
     def __iter__(self) -> Iterator[Progress]:
+        self._memory = self._memory or PeakMemory(self.device)
         while self.step < self.spec.steps:
             started = time.perf_counter()
             try:
@@ -185,8 +188,15 @@ class Trainer:
 
     def result(self) -> Result:
         """What the run has come to so far."""
-        notes = self.spec.task.notes(self.model, self.data)
-        return Result(metrics=self.final, best=self.best, wall_time_s=round(self.wall_time_s, 3), notes=notes)
+        epochs, peak_mb = self.step / self.batches.steps_per_epoch, self._memory.growth_mb() if self._memory else None
+        return Result(
+            metrics=self.final,
+            best=self.best,
+            wall_time_s=round(self.wall_time_s, 3),
+            epoch_time_s=round(self.wall_time_s / epochs, 4) if epochs else None,
+            peak_memory_mb=None if peak_mb is None else round(peak_mb, 2),
+            notes=self.spec.task.notes(self.model, self.data),
+        )
 
     def _note_best(self, metrics: dict[str, float]) -> None:
         objective = self.spec.task.objective
