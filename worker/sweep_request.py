@@ -1,0 +1,73 @@
+"""The language of a sweep: a base, a grid over any of its fields, and seeds."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, TypeAlias
+
+from pydantic import Field, JsonValue, StrictInt
+
+from reinmax_core.run import LARGEST_EXACT_JSON_INTEGER
+from reinmax_core.value import Value
+from worker.jobs import Label, LabelKey
+from worker.sweep_grid import Cell
+from worker.sweep_plan import Plan, plan_of
+from worker.sweep_values import Choice, Path, Values
+
+MOST_JOBS: Final = 10**6
+
+Seed: TypeAlias = Annotated[StrictInt, Field(ge=0, le=LARGEST_EXACT_JSON_INTEGER)]
+Seeds: TypeAlias = (
+    Annotated[StrictInt, Field(ge=1, le=MOST_JOBS)]
+    | Annotated[tuple[Seed, ...], Field(min_length=1, max_length=MOST_JOBS)]
+)
+"""How many there are, from 0 on, or which."""
+
+
+class SweepRequest(Value):
+    """A request for a sweep: a job for each cell of a grid and each seed, or a preset that says which."""
+
+    preset: str | None = Field(
+        default=None,
+        max_length=256,
+        description="A published table or figure, as `/v1/presets` lists them. What stands beside it changes it: "
+        "`base` field by field, `grid` axis by axis.",
+    )
+    base: dict[str, JsonValue] = Field(
+        default_factory=dict, description="The body of a job without its seed: what all cells have in common."
+    )
+    grid: dict[Path, Values] = Field(
+        default_factory=dict,
+        max_length=32,
+        description="What varies: for any field of a job, by its path such as `estimator.tau`, a list of values or a "
+        "range. Cells are all combinations, in this order. An object with a `name` replaces what the base has there, "
+        "one without is merged into it. An axis that some estimators lack applies to the others.",
+    )
+    seeds: Seeds | None = Field(
+        default=None, description="How many seeds each cell has, from 0 on, or which; 1 by default."
+    )
+    select: Choice | None = Field(default=None, description="How tables choose the best of some cells.")
+    name: str | None = Field(default=None, max_length=256, description="A name for people; need not be unique.")
+    labels: dict[LabelKey, Label] = Field(
+        default_factory=dict, max_length=32, description="Key-value pairs that all of its jobs get, too."
+    )
+
+    def cells(self) -> tuple[Cell, ...]:
+        """The combinations, in order.
+
+        Raises:
+            InvalidSweep: some are invalid.
+        """
+        return self.plan().cells
+
+    def plan(self, most_jobs: int = MOST_JOBS) -> Plan:
+        """What is to be stored.
+
+        Raises:
+            InvalidSweep: something does not fit, or there would be more than `most_jobs`.
+        """
+        return plan_of(self, most_jobs)
+
+    @property
+    def written(self) -> dict[str, JsonValue]:
+        """The request as it was written, without what was left out."""
+        return self.model_dump(mode="json", exclude_unset=True)
