@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from service.answers import Curve
+from service.plots.style import INK, STYLE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,28 +23,7 @@ STROKES: Final = (
     ("#8c8c8c", "-", 1.4),
 )
 """Colour, dashes and width of a line. A wide line under a dashed one shows both where curves coincide."""
-INK: Final = "#222222"
-FAINT: Final = "#8a8a8a"
 OPTIMUM: Final = "optimum"
-STYLE: Final[dict[Any, Any]] = {
-    "font.family": "DejaVu Sans",
-    "font.size": 9,
-    "axes.edgecolor": FAINT,
-    "axes.labelcolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.titlesize": 10.5,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "grid.color": "#e6e6e6",
-    "grid.linewidth": 0.7,
-    "xtick.color": FAINT,
-    "ytick.color": FAINT,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "svg.fonttype": "none",
-}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,146 @@
+"""A table of a sweep as bars, or as lines over one of its axes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Final
+
+from pydantic import JsonValue
+
+from reinmax_core.presets import Preset
+from service.plots.bars import Bar, BarPanel
+from service.plots.blocks import blocks
+from service.plots.drawing import Plot
+from service.plots.lines import Level, Line, LinePanel, Mark
+from service.tables.labels import Labels, shown
+from service.tables.layout import ESTIMATOR, Unfitting, Wishes
+from service.tables.table import Table, TableCell
+from worker.sweep import Sweep
+
+USUAL_X: Final = "estimator.tau"
+
+
+def bars(table: Table) -> Plot:
+    """A panel a metric, a group a column, and a bar a row."""
+    panels = [
+        BarPanel(
+            title=block.metric if table.metrics[1:] else "",
+            y_label=block.metric,
+            groups=block.disciplines,
+            bars=[
+                (label, [_bar(cell) for cell in line])
+                for label, line in zip(block.competitors, block.cells, strict=True)
+            ],
+        )
+        for block in blocks(table)
+    ]
+    return Plot(table.title, panels, notes_on(table))
+
+
+def lines(table: Table, x: str, labels: Labels) -> Plot:
+    """A line a row over the axis `x`, which stands in the columns, and a panel for each combination of the others."""
+    rest = {
+        _key(column.coordinates, x): {path: value for path, value in column.coordinates.items() if path != x}
+        for column in table.columns
+    }
+    several = len(table.metrics) > 1
+    panels = []
+    for metric in table.metrics:
+        for key, place in rest.items():
+            words = [*([metric.name] if several else []), *([labels.entry(place)] if place else [])]
+            panels.append(_over(table, metric.name, x, key, " · ".join(words), labels))
+    return Plot(table.title, panels, notes_on(table))
+
+
+def wishes_over(sweep: Sweep, preset: Preset | None, wishes: Wishes, x: str | None) -> tuple[Wishes, str]:
+    """What to tabulate for lines over the axis `x`, or over the usual one; and that axis.
+
+    Raises:
+        Unfitting: it does not exist, or has no numbers to be drawn over.
+    """
+    numeric = [axis.path for axis in sweep.axes if _is_numeric(axis.values)]
+    if x is None:
+        x = USUAL_X if USUAL_X in numeric else numeric[0] if numeric else None
+    if x not in numeric:
+        there = f"those that have are: {', '.join(numeric)}" if numeric else "none has; choose another kind of plot"
+        raise Unfitting("x", f"a line needs an axis with at least two numbers, which {shown(x)} is not; {there}")
+    paths = [axis.path for axis in sweep.axes if axis.path != x and axis.path not in (wishes.select or _over_of(sweep))]
+    usual = preset.layout.rows if preset else (ESTIMATOR,) if ESTIMATOR in paths else paths[:1]
+    rows = tuple(path for path in (wishes.rows or usual) if path in paths)
+    columns = tuple(path for path in (wishes.columns or paths) if path not in rows and path != x)
+    select = tuple(path for path in wishes.select if path != x) if wishes.select is not None else None
+    return replace(wishes, rows=rows, columns=(*columns, x), select=select), x
+
+
+def notes_on(table: Table) -> tuple[str, ...]:
+    """What has to be known of a drawing of the table."""
+    seeds = sorted({cell.n for line in table.cells for cell in line if cell and cell.n})
+    if not seeds:
+        return ("No job has succeeded yet.",)
+    span = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
+    over = "One seed each." if seeds == [1] else f"Mean ± standard deviation over {span} seeds."
+    return (over, *(note for note in table.notes if note.startswith("Incomplete")))
+
+
+def _over(table: Table, metric: str, x: str, key: tuple[str, ...], title: str, labels: Labels) -> LinePanel:
+    found: list[Line] = []
+    levels: list[Level] = []
+    marks: list[Mark] = []
+    names = list(dict.fromkeys(row.label for row in table.rows))
+    for row, cells in zip(table.rows, table.cells, strict=True):
+        if row.metric not in (None, metric):
+            continue
+        number, points = names.index(row.label), list(_points(table, cells, x, key))
+        numbered = sorted((float(place), cell) for place, cell in points if isinstance(place, (int, float)))
+        if numbered:
+            found.append(_line(row.label, number, numbered))
+            marks += [_mark(number, place, cell) for place, cell in numbered if cell.published]
+        levels += [Level(row.label, number, cell.mean or 0.0, cell.sd) for place, cell in points if place is None]
+    return LinePanel(title, labels.axis(x), metric, found, levels, marks, over_steps=False)
+
+
+def _line(label: str, number: int, points: Sequence[tuple[float, TableCell]]) -> Line:
+    return Line(
+        label,
+        number,
+        [place for place, _ in points],
+        [cell.mean or 0.0 for _, cell in points],
+        [cell.sd for _, cell in points],
+    )
+
+
+def _mark(number: int, place: float, cell: TableCell) -> Mark:
+    assert cell.published
+    return Mark(number, place, cell.published.mean, cell.published.spread)
+
+
+def _points(
+    table: Table, cells: Sequence[TableCell | None], x: str, key: tuple[str, ...]
+) -> Iterator[tuple[JsonValue, TableCell]]:
+    """The cells of a row in one panel that have a value, and where on the axis each stands."""
+    for column, cell in zip(table.columns, cells, strict=True):
+        if cell and cell.mean is not None and _key(column.coordinates, x) == key:
+            yield column.coordinates[x], cell
+
+
+def _bar(cell: TableCell | None) -> Bar | None:
+    if cell is None or cell.mean is None:
+        return None
+    known = cell.published
+    return Bar(cell.mean, cell.sd, known.mean if known else None, known.spread if known else None)
+
+
+def _key(coordinates: dict[str, JsonValue], x: str) -> tuple[str, ...]:
+    return tuple(shown(value) for path, value in coordinates.items() if path != x)
+
+
+def _is_numeric(values: Sequence[JsonValue]) -> bool:
+    numbers = [value for value in values if value is not None]
+    return len(numbers) > 1 and all(
+        isinstance(value, (int, float)) and not isinstance(value, bool) for value in numbers
+    )
+
+
+def _over_of(sweep: Sweep) -> tuple[str, ...]:
+    return sweep.select.over if sweep.select else ()
