@@ -235,6 +235,10 @@ class Job(_Record):
     """The name that its submitter gave it."""
     labels: dict[str, str] = Field(default_factory=dict)
     """Key-value pairs to find it by."""
+    sweep: str | None = None
+    """The sweep that it is part of."""
+    cell: int | None = None
+    """Number of its cell in the sweep, from 0; the jobs of a cell differ in their seeds."""
     priority: int = 0
     """Jobs of higher priority start first on the same queue."""
     hardware: Hardware

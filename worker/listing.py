@@ -29,11 +29,13 @@ class Filters(Value):
     """Name of the task."""
     estimator: str | None = None
     """Name of the estimator."""
+    sweep: str | None = None
+    """Id of the sweep that they are part of."""
     labels: dict[str, str] = Field(default_factory=dict)
 
     def indexes(self) -> list[str]:
         """Names of the indexes whose intersection is meant."""
-        fields = {"status": self.status, "task": self.task, "estimator": self.estimator}
+        fields = {"status": self.status, "task": self.task, "estimator": self.estimator, "sweep": self.sweep}
         labels = [f"index:label:{key}={value}" for key, value in sorted(self.labels.items())]
         return [f"index:{name}:{value}" for name, value in fields.items() if value is not None] + labels or ["jobs"]
 

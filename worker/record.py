@@ -31,10 +31,11 @@ FORMAT: Final = 2
 """
 
 
-def indexes(spec: RunSpec, labels: Mapping[str, str]) -> list[str]:
+def indexes(spec: RunSpec, labels: Mapping[str, str], sweep: str | None = None) -> list[str]:
     """The names under which a job can be found as long as it exists, besides its status."""
-    by_label = (f"label:{key}={value}" for key, value in labels.items())
-    return [f"task:{spec.task.name}", f"estimator:{spec.estimator.name}", *by_label]
+    by_label = [f"label:{key}={value}" for key, value in labels.items()]
+    by_sweep = [f"sweep:{sweep}"] if sweep else []
+    return [f"task:{spec.task.name}", f"estimator:{spec.estimator.name}", *by_label, *by_sweep]
 
 
 def fields_of(submission: Submission) -> dict[str, str]:
@@ -94,6 +95,8 @@ def _job_of(job_id: str, fields: Mapping[str, str], position: int | None) -> Job
         spec=spec,
         name=submission.name,
         labels=submission.labels,
+        sweep=fields.get("sweep"),
+        cell=int(fields["cell"]) if "cell" in fields else None,
         priority=submission.priority,
         hardware=submission.hardware,
         queue=submission.hardware.queue,

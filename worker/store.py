@@ -342,7 +342,7 @@ class JobStore:
             job = self.get(job_id)
         except RecordUnreadable:
             return [name.removeprefix("index:") for name in self.keyspace.names("index:")]
-        return record.indexes(job.spec, job.labels)
+        return record.indexes(job.spec, job.labels, job.sweep)
 
     def _read(self, job_ids: Sequence[str]) -> tuple[Job, ...]:
         """Those of some jobs that can be read."""
