@@ -18,7 +18,7 @@ from service.tables.layout import ESTIMATOR, Unfitting, Wishes
 from service.tables.table import Table, TableCell
 from worker.sweep import Sweep
 
-USUAL_X: Final = "estimator.tau"
+USUAL_X: Final = "tau"
 
 
 def bars(table: Table) -> Plot:
@@ -61,12 +61,15 @@ def wishes_over(sweep: Sweep, preset: Preset | None, wishes: Wishes, x: str | No
     """
     numeric = [axis.path for axis in sweep.axes if _is_numeric(axis.values)]
     if x is None:
-        x = USUAL_X if USUAL_X in numeric else numeric[0] if numeric else None
+        usual = [path for path in numeric if path.rpartition(".")[2] == USUAL_X]
+        x = next(iter(usual or numeric), None)
     if x not in numeric:
-        there = f"those that have are: {', '.join(numeric)}" if numeric else "none has; choose another kind of plot"
-        raise Unfitting("x", f"a line needs an axis with at least two numbers, which {shown(x)} is not; {there}")
-    paths = [axis.path for axis in sweep.axes if axis.path != x and axis.path not in (wishes.select or _over_of(sweep))]
-    usual = preset.layout.rows if preset else (ESTIMATOR,) if ESTIMATOR in paths else paths[:1]
+        finding = "no axis has" if x is None else f"{x} has not" if numeric else f"neither {x} nor any other axis has"
+        there = f"those that have are: {', '.join(numeric)}" if numeric else "choose another kind of plot"
+        raise Unfitting("x", f"a line needs an axis with at least two numbers, which {finding}; {there}")
+    chosen = wishes.select or (sweep.select.over if sweep.select else ())
+    paths = tuple(axis.path for axis in sweep.axes if axis.path not in (x, *chosen))
+    usual = (ESTIMATOR,) if ESTIMATOR in paths else preset.layout.rows if preset else paths[:1]
     rows = tuple(path for path in (wishes.rows or usual) if path in paths)
     columns = tuple(path for path in (wishes.columns or paths) if path not in rows and path != x)
     select = tuple(path for path in wishes.select if path != x) if wishes.select is not None else None
@@ -140,7 +143,3 @@ def _is_numeric(values: Sequence[JsonValue]) -> bool:
     return len(numbers) > 1 and all(
         isinstance(value, (int, float)) and not isinstance(value, bool) for value in numbers
     )
-
-
-def _over_of(sweep: Sweep) -> tuple[str, ...]:
-    return sweep.select.over if sweep.select else ()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from service.tables.table import Table, TableCell
+from service.tables.table import PublishedValue, Table, TableCell
 
 DIGITS_OF_SPREAD: Final = 2
 DIGITS_WITHOUT_SPREAD: Final = 5
@@ -21,10 +21,18 @@ class Digits:
 
     decimals: int | None
     """Digits behind the point; None for powers of ten, where the numbers are too small or too large for that."""
+    published_decimals: int = 0
+    """Digits behind the point that are published of any mean with a spread, whose last ones may be zeros."""
 
     def text(self, number: float, sign: str = "") -> str:
         """The number; `sign` as in a format."""
         return f"{number:{sign}.3e}" if self.decimals is None else f"{number:{sign}.{self.decimals}f}"
+
+    def printed(self, value: PublishedValue) -> str:
+        """A published value as the paper prints it."""
+        if value.spread is None:
+            return f"{value.mean:.10g}"
+        return f"{value.mean:.{self.published_decimals}f} ± {value.spread:.{self.published_decimals}f}"
 
 
 def digits_of(table: Table) -> dict[str, Digits]:
@@ -37,13 +45,22 @@ def digits_of(table: Table) -> dict[str, Digits]:
     return {metric: _digits(found) for metric, found in cells.items()}
 
 
-def _digits(cells: Iterable[TableCell]) -> Digits:
+def _digits(cells: Sequence[TableCell]) -> Digits:
+    return Digits(_decimals(cells), _published_decimals(cell.published for cell in cells if cell.published))
+
+
+def _published_decimals(values: Iterable[PublishedValue]) -> int:
+    numbers = [number for value in values if value.spread is not None for number in (value.mean, value.spread)]
+    return max((len(f"{number:.10g}".partition(".")[2]) for number in numbers), default=0)
+
+
+def _decimals(cells: Sequence[TableCell]) -> int | None:
     spreads = [cell.sd for cell in cells if cell.sd]
     means = [abs(cell.mean) for cell in cells if cell.mean]
     if not means:
-        return Digits(DIGITS_OF_SPREAD)
+        return DIGITS_OF_SPREAD
     largest = max(means)
     unit = statistics.median(spreads) if spreads else largest
     digits = DIGITS_OF_SPREAD if spreads else DIGITS_WITHOUT_SPREAD
     decimals = max(0, digits - 1 - math.floor(math.log10(unit)))
-    return Digits(None if decimals > MOST_DECIMALS or largest >= 10**MOST_DECIMALS else decimals)
+    return None if decimals > MOST_DECIMALS or largest >= 10**MOST_DECIMALS else decimals

@@ -8,7 +8,7 @@ from typing import Final, Literal, TypeAlias
 
 from service.tables.digits import Digits, digits_of
 from service.tables.labels import NOTHING, shown
-from service.tables.table import UNSUCCESSFUL, Entry, PublishedValue, Table, TableCell
+from service.tables.table import UNSUCCESSFUL, Entry, Table, TableCell
 
 Kind: TypeAlias = Literal["mean", "select", "difference", "published", "rank"]
 WITHIN: Final = {True: " ✓", False: " ✗", None: ""}
@@ -119,14 +119,7 @@ def _difference(cell: TableCell, digits: Digits) -> str:
 def _published(cell: TableCell, digits: Digits) -> str:
     if cell.published is None:
         return ""
-    return f"{_printed(cell.published)}{WITHIN[cell.within_published]}"
-
-
-def _printed(value: PublishedValue) -> str:
-    """As a paper prints it, with as many digits behind the point in both numbers."""
-    numbers = (value.mean,) if value.spread is None else (value.mean, value.spread)
-    decimals = max(len(f"{number:.10g}".partition(".")[2]) for number in numbers)
-    return " ± ".join(f"{number:.{decimals}f}" for number in numbers)
+    return f"{digits.printed(cell.published)}{WITHIN[cell.within_published]}"
 
 
 def _has_ranks(entries: tuple[Entry, ...]) -> bool:

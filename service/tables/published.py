@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 from pydantic import JsonValue
 
 from reinmax_core.presets import Preset, Published
 from service.tables.table import PublishedValue
+
+ROUNDING: Final = 1e-12
+"""Of the difference of two numbers, as a share of them."""
 
 
 def published_at(preset: Preset | None, coordinates: Mapping[str, JsonValue], metric: str) -> Published | None:
@@ -31,4 +35,4 @@ def is_within(value: PublishedValue) -> bool | None:
     """Whether our mean is no farther from the published one than the spread that was published with it."""
     if value.difference is None or value.spread is None:
         return None
-    return abs(value.difference) <= value.spread
+    return abs(value.difference) <= value.spread + ROUNDING * abs(value.mean)
