@@ -10,7 +10,7 @@ from typing import Any
 from celery import Celery
 from celery.bootsteps import StartStopStep
 from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
-from celery.signals import worker_shutting_down
+from celery.signals import setup_logging, worker_shutting_down
 from celery.worker.components import Pool
 
 from worker.app import RUN_JOB
@@ -52,6 +52,7 @@ class Engine:
         warnings.filterwarnings("ignore", category=SecurityWarning)
         # It speaks of late acknowledgement on a lost connection, which is not used here.
         warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
+        setup_logging.connect(_leave_logging_alone, weak=False)
         worker = self._celery.Worker(
             hostname=f"celery@{self._name}",
             pool="threads",
@@ -95,3 +96,7 @@ class Engine:
         worker_shutting_down.connect(on_signal, weak=False)
         self._celery.steps["worker"].add(HandBack)
         self._celery.steps["consumer"].add(Pulse)
+
+
+def _leave_logging_alone(**_: object) -> None:
+    """While somebody listens to this signal, Celery does not set the level of all loggers to its own."""

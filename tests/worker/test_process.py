@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
 
 import psutil
 import pytest
@@ -18,7 +19,7 @@ from worker.store import JobStore
 
 LEASE_S = 2.0
 ENDLESS = 10**8
-Start = Callable[[], "subprocess.Popen[bytes]"]
+Start = Callable[..., "subprocess.Popen[bytes]"]
 
 
 @pytest.fixture
@@ -32,8 +33,9 @@ def start_worker(redis_database: str, tmp_path: Path) -> Iterator[Start]:
     }
     started: list[subprocess.Popen[bytes]] = []
 
-    def start() -> subprocess.Popen[bytes]:
-        started.append(subprocess.Popen([sys.executable, "-m", "worker", "--device", "cpu"], env=os.environ | settings))
+    def start(log: IO[bytes] | None = None, **more: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "worker", "--device", "cpu"]
+        started.append(subprocess.Popen(command, env=os.environ | settings | more, stderr=log))
         return started[-1]
 
     yield start
@@ -114,6 +116,23 @@ def test_a_stopped_worker_hands_its_job_to_another(
     second.terminate()
     assert second.wait(10) == 0
     assert store.workers() == ()
+
+
+def test_what_a_worker_does_stands_in_its_log_once(
+    store: JobStore, start_worker: Start, submit_and_wake: Callable[[int], str], tmp_path: Path
+) -> None:
+    with (tmp_path / "log").open("wb") as log:
+        worker, job_id = start_worker(log, REINMAX_LOG_LEVEL="info"), submit_and_wake(1)
+    wait_for(lambda: has_ended(store, job_id))
+    worker.terminate()
+    assert worker.wait(10) == 0
+    written = (tmp_path / "log").read_text()
+    for line in (
+        " INFO worker.process: ",
+        f" INFO worker.supervise: job {job_id}: attempt 1 begins\n",
+        f" INFO worker.conclusion: job {job_id}: attempt 1 ends: succeeded\n",
+    ):
+        assert written.count(line) == 1, written
 
 
 def test_a_worker_finds_a_job_for_which_it_was_not_woken(store: JobStore, start_worker: Start) -> None:
