@@ -25,7 +25,7 @@ def bars(table: Table) -> Plot:
     """A panel a metric, a group a column, and a bar a row."""
     panels = [
         BarPanel(
-            title=block.metric if table.metrics[1:] else "",
+            title="",
             y_label=block.metric,
             groups=block.disciplines,
             bars=[
@@ -44,12 +44,10 @@ def lines(table: Table, x: str, labels: Labels) -> Plot:
         _key(column.coordinates, x): {path: value for path, value in column.coordinates.items() if path != x}
         for column in table.columns
     }
-    several = len(table.metrics) > 1
     panels = []
     for metric in table.metrics:
         for key, place in rest.items():
-            words = [*([metric.name] if several else []), *([labels.entry(place)] if place else [])]
-            panels.append(_over(table, metric.name, x, key, " · ".join(words), labels))
+            panels.append(_over(table, metric.name, x, key, labels.entry(place) if place else "", labels))
     return Plot(table.title, panels, notes_on(table))
 
 
@@ -61,8 +59,8 @@ def wishes_over(sweep: Sweep, preset: Preset | None, wishes: Wishes, x: str | No
     """
     numeric = [axis.path for axis in sweep.axes if _is_numeric(axis.values)]
     if x is None:
-        usual = [path for path in numeric if path.rpartition(".")[2] == USUAL_X]
-        x = next(iter(usual or numeric), None)
+        temperatures = [path for path in numeric if path.rpartition(".")[2] == USUAL_X]
+        x = next(iter(temperatures or numeric), None)
     if x not in numeric:
         finding = "no axis has" if x is None else f"{x} has not" if numeric else f"neither {x} nor any other axis has"
         there = f"those that have are: {', '.join(numeric)}" if numeric else "choose another kind of plot"
