@@ -206,4 +206,5 @@ class Keyspace:
 
 @cache
 def _source(script: str) -> str:
-    return "\n".join((SCRIPTS / f"{name}.lua").read_text() for name in ("job", script))
+    before = ("job", "sweep") if script.startswith("sweep_") else ("job",)
+    return "\n".join((SCRIPTS / f"{name}.lua").read_text() for name in (*before, script))

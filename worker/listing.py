@@ -57,7 +57,7 @@ def page_of_records(
     Raises:
         BadCursor: the cursor is of another list, or of none.
     """
-    position = _position(filters, cursor) if cursor is not None else ""
+    position = position_in(filters, cursor) if cursor is not None else ""
     ids: list[str] = []
     records: list[Any] = []
     living: list[Any] = []
@@ -67,7 +67,7 @@ def page_of_records(
         ids, records, living = ids + found, records + shown, living or workers
         if not position:
             break
-    next_cursor = _cursor(filters, ids[limit - 1]) if len(ids) > limit else None
+    next_cursor = cursor_behind(filters, ids[limit - 1]) if len(ids) > limit else None
     on_page = set(ids[:limit])
     return [[shown for shown in records if shown[0] in on_page], living], next_cursor
 
@@ -78,20 +78,26 @@ def count_by_state(keyspace: Keyspace) -> dict[State, int]:
     return dict(zip(State, sizes, strict=True))
 
 
-def _cursor(filters: Filters, job_id: str) -> str:
-    digest = hashlib.sha256(f"{filters.model_dump_json()} {job_id}".encode()).digest()
-    return base64.urlsafe_b64encode(digest[:DIGEST_BYTES] + job_id.encode()).rstrip(b"=").decode()
+def cursor_behind(filters: Value, item_id: str) -> str:
+    """What stands for the items behind that one, in a list with these filters."""
+    digest = hashlib.sha256(f"{filters.model_dump_json()} {item_id}".encode()).digest()
+    return base64.urlsafe_b64encode(digest[:DIGEST_BYTES] + item_id.encode()).rstrip(b"=").decode()
 
 
-def _position(filters: Filters, cursor: str) -> str:
+def position_in(filters: Value, cursor: str) -> str:
+    """The item behind which to begin.
+
+    Raises:
+        BadCursor: the cursor is of another list, or of none.
+    """
     try:
         raw = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
-        job_id = raw[DIGEST_BYTES:].decode()
+        item_id = raw[DIGEST_BYTES:].decode()
     except (binascii.Error, ValueError):
-        job_id = ""
-    if cursor != _cursor(filters, job_id):
+        item_id = ""
+    if cursor != cursor_behind(filters, item_id):
         raise BadCursor(
             f"cursor {cursor!r} was not handed out for these filters; use `next_cursor` of the page before, with "
-            f"the same filters, or leave the cursor out to begin with the newest job"
+            f"the same filters, or leave the cursor out to begin with the newest"
         )
-    return job_id
+    return item_id

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from worker.jobs import Job
 from worker.reasons import CANCEL_REQUESTED
+from worker.sweep import Sweep
 
 
 class JobNotFound(LookupError):
@@ -56,3 +57,35 @@ class IdempotencyMismatch(Exception):
     def __init__(self, key: str) -> None:
         super().__init__(f"idempotency key {key!r} was used for another request in the last 24 h; use a new key")
         self.key = key
+
+
+class SweepNotFound(LookupError):
+    """No sweep has this id."""
+
+    def __init__(self, sweep_id: str) -> None:
+        super().__init__(f"there is no sweep {sweep_id!r}; it goes with the last of its jobs that is deleted")
+        self.sweep_id = sweep_id
+
+
+class SweepNotAllowed(Exception):
+    """A sweep is in a state that does not allow an action.
+
+    Args:
+        sweep: as it stands.
+        action: what was asked, as the end of "the sweep cannot be ...".
+    """
+
+    def __init__(self, sweep: Sweep, action: str) -> None:
+        super().__init__(f"sweep {sweep.id} is {sweep.status.value} and cannot be {action}")
+        self.sweep, self.action = sweep, action
+
+
+class SweepUnreadable(Exception):
+    """What the store holds of a sweep cannot be read: another version wrote it, or it is damaged."""
+
+    def __init__(self, sweep_id: str, error: Exception) -> None:
+        super().__init__(
+            f"the record of sweep {sweep_id} cannot be read: {error}. Update API and workers to the version that wrote "
+            f"it, or delete its jobs"
+        )
+        self.sweep_id = sweep_id

@@ -96,7 +96,7 @@ class JobStore:
         """
         outcome, answer = self.keyspace.run_to_disk(
             "submit",
-            _random_part_of_id(),
+            random_part_of_id(),
             idempotency_key or "",
             fingerprint,
             IDEMPOTENCY_LIFETIME_S * 1000,
@@ -373,7 +373,7 @@ def _milliseconds(seconds: float) -> int:
     return round(seconds * 1000)
 
 
-def _random_part_of_id() -> str:
+def random_part_of_id() -> str:
     """The last 64 bits of a UUID of version 7, its variant in the first two."""
     return f"{secrets.randbits(62) | 1 << 63:016x}"
 

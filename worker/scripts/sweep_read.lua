@@ -1,0 +1,2 @@
+-- A sweep as it is shown.
+return shown_sweeps({id})
