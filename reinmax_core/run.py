@@ -71,12 +71,6 @@ class Result(Value):
     notes: dict[str, str] = Field(default_factory=dict)
     """What numbers do not tell, in words by name, such as the data that stood in for others or the cell found."""
 
-    @property
-    def values(self) -> dict[str, float]:
-        """All of its numbers by name: the metrics, and what is known of time and memory."""
-        spent = self.model_dump(include={"wall_time_s", "epoch_time_s", "peak_memory_mb"}, exclude_none=True)
-        return self.metrics | spent
-
 
 class RunSpec(Value):
     """A training run: task, estimator, optimiser, budget and seed.

@@ -1,4 +1,4 @@
-"""What can be asked for: estimators, tasks and data sets, described by the classes themselves."""
+"""What can be asked for: estimators, tasks, data sets and presets, described by what they are made of."""
 
 from __future__ import annotations
 
@@ -15,8 +15,11 @@ from reinmax_core.data.base import Availability, Citation, DataSet, DataSource, 
 from reinmax_core.data.file import DataFile
 from reinmax_core.estimators.base import Estimator, Pathwise
 from reinmax_core.estimators.from_costs import Learned
+from reinmax_core.presets import Layout, Preset, Published, presets
 from reinmax_core.tasks.base import Recommendation, Task
 from reinmax_core.value import Value, discover
+from worker.sweep_plan import Plan
+from worker.sweep_request import SweepRequest
 
 TOLD_ELSEWHERE = ("Source:", "Settings:", "Example:")
 """Headings of paragraphs that a description lacks: entries have a source and a JSON Schema, examples are Python."""
@@ -111,6 +114,63 @@ class DataSetEntry(_Entry):
         )
 
 
+class NeededDataSet(_Entry):
+    """A data set that the jobs of a preset read, and whether it lies on the machine of the API."""
+
+    availability: Availability
+    """Whether its files are at hand where the API runs, or else what to do."""
+
+
+class PresetEntry(_Entry):
+    """A published table or figure that a sweep may name, with its numbers."""
+
+    title: str
+    """What people know it as."""
+    summary: str
+    """What is trained, and how that differs from what was published where it does."""
+    source: str
+    """Where it was published."""
+    of: str | None
+    """The preset that it is the `-smoke` form of, with fewer cells, seeds and steps; null where it is none."""
+    request: dict[str, JsonValue]
+    """The sweep that it stands for, as a request would have it."""
+    cells: int
+    """Combinations of values; each has a job a seed."""
+    jobs: int
+    """How many jobs the sweep has."""
+    steps: int
+    """Optimiser steps of all its jobs together."""
+    metrics: tuple[str, ...]
+    """What its table shows; the first is what it is about."""
+    layout: Layout
+    """How its table is laid out."""
+    published: tuple[Published, ...]
+    """The published numbers, in the units of the metrics."""
+    datasets: tuple[NeededDataSet, ...]
+    """The data sets that its jobs read."""
+
+    @classmethod
+    def of_preset(cls, preset: Preset, source: DataSource) -> Self:
+        """The entry of a preset, with its data sets as that source has them now."""
+        plan = _plan(preset.name)
+        found = ((dataset.name, dataset.availability(source)) for dataset in _read_by(plan))
+        return cls(
+            name=preset.name,
+            title=preset.title,
+            summary=preset.summary,
+            source=preset.source,
+            of=preset.of,
+            request=preset.sweep.body,
+            cells=len(plan.cells),
+            jobs=plan.jobs,
+            steps=sum(cell.submission.steps for cell in plan.cells) * len(plan.seeds),
+            metrics=preset.layout.metrics,
+            layout=preset.layout,
+            published=preset.published,
+            datasets=tuple(NeededDataSet(name=name, availability=now) for name, now in found),
+        )
+
+
 @cache
 def estimators() -> tuple[EstimatorEntry, ...]:
     """Every estimator, by name."""
@@ -126,6 +186,22 @@ def tasks() -> tuple[TaskEntry, ...]:
 def datasets(source: DataSource) -> tuple[DataSetEntry, ...]:
     """Every data set, by name."""
     return tuple(DataSetEntry.of(dataset(), source) for dataset in discover(DataSet).values())
+
+
+def published_sweeps(source: DataSource) -> tuple[PresetEntry, ...]:
+    """Every preset, by name."""
+    return tuple(PresetEntry.of_preset(preset, source) for preset in presets().values())
+
+
+@cache
+def _plan(preset: str) -> Plan:
+    return SweepRequest.model_validate(presets()[preset].sweep.body).plan()
+
+
+def _read_by(plan: Plan) -> tuple[DataSet, ...]:
+    """The data sets that a preset's jobs read, by name; none of them reads a user's files."""
+    found = {data.name: data for cell in plan.cells for data in cell.submission.task.datasets()}
+    return tuple(data for _, data in sorted(found.items()) if isinstance(data, DataSet))
 
 
 def _estimator_entry(estimator: Estimator) -> EstimatorEntry:

@@ -14,7 +14,7 @@ from importlib.resources.abc import Traversable
 
 from pydantic import ValidationError
 
-from reinmax_core.presets.file import InvalidPreset, PresetFile
+from reinmax_core.presets.file import SMOKE, InvalidPreset, PresetFile
 from reinmax_core.presets.preset import Layout, Preset, Published, PublishedSweep
 
 SUFFIX = ".json"
@@ -22,12 +22,12 @@ SUFFIX = ".json"
 
 @cache
 def presets() -> Mapping[str, Preset]:
-    """Every preset that comes with the package and its `-smoke` form, by name, in alphabetical order."""
+    """Every preset that comes with the package, in alphabetical order, each before its `-smoke` form; by name."""
     return read(files(__package__))
 
 
 def read(folder: Traversable) -> dict[str, Preset]:
-    """The presets of the JSON files in a folder and their `-smoke` forms, by name, in alphabetical order.
+    """The presets of the JSON files in a folder, in alphabetical order, each before its `-smoke` form; by name.
 
     Raises:
         InvalidPreset: a file is none; the message says which, and where.
@@ -38,6 +38,8 @@ def read(folder: Traversable) -> dict[str, Preset]:
 
 
 def _forms(name: str, file: Traversable) -> tuple[Preset, Preset]:
+    if name.endswith(SMOKE):
+        raise InvalidPreset(name, f"its name ends in {SMOKE}, as that of the form for trials of another preset does")
     try:
         content = PresetFile.model_validate(json.loads(file.read_text("utf-8")))
         return content.whole(name), content.smoke_form(name)

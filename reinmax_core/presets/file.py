@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import Field, JsonValue
 
 from reinmax_core.presets.preset import Choice, Layout, Preset, Published, PublishedSweep
 from reinmax_core.value import Value
+
+SMOKE: Final = "-smoke"
 
 
 class InvalidPreset(ValueError):
@@ -61,7 +63,7 @@ class PresetFile(Value):
         """The preset for a trial, with what was published of the cells that it has."""
         sweep = self._smoke_sweep()
         return Preset(
-            name=f"{name}-smoke",
+            name=f"{name}{SMOKE}",
             of=name,
             title=f"{self.title} (smoke)",
             summary=self.smoke.summary,

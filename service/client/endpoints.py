@@ -15,7 +15,7 @@ import httpx
 from pydantic import BaseModel
 
 from service.answers import Curve, Curves, JobPage, Listing
-from service.catalogue import DataSetEntry, EstimatorEntry, TaskEntry
+from service.catalogue import DataSetEntry, EstimatorEntry, PresetEntry, TaskEntry
 from service.client.download import PartialFile, find
 from service.client.exchange import Call, Exchange, answered, endpoint
 from worker.jobs import TERMINAL, Artifact, Job, State, Submission, WorkerRecord
@@ -245,6 +245,11 @@ class Endpoints:
     def datasets(self) -> Exchange[tuple[DataSetEntry, ...]]:
         """The data sets that exist, and whether they are at hand where the API runs."""
         return (yield from self._data("/v1/datasets", DataSetEntry))
+
+    @endpoint
+    def presets(self) -> Exchange[tuple[PresetEntry, ...]]:
+        """The published tables and figures that a sweep may name, with their numbers."""
+        return (yield from self._data("/v1/presets", PresetEntry))
 
     @endpoint
     def workers(self) -> Exchange[tuple[WorkerRecord, ...]]:

@@ -1,4 +1,4 @@
-"""`/v1/estimators`, `/v1/tasks`, `/v1/datasets`, `/v1/workers`: what exists."""
+"""`/v1/estimators`, `/v1/tasks`, `/v1/datasets`, `/v1/presets`, `/v1/workers`: what exists."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends
 
 from service import catalogue
 from service.answers import Listing
-from service.catalogue import DataSetEntry, EstimatorEntry, TaskEntry
+from service.catalogue import DataSetEntry, EstimatorEntry, PresetEntry, TaskEntry
 from service.context import Here
 from service.protocol.parameters import refuse_unknown_parameters
 from service.protocol.problems import problems
@@ -33,6 +33,12 @@ def list_tasks() -> Listing[TaskEntry]:
 def list_datasets(here: Here) -> Listing[DataSetEntry]:
     """The data sets that tasks read, with files, checksums and licence, and whether they are at hand."""
     return Listing(data=catalogue.datasets(here.data))
+
+
+@router.get("/presets", summary="List the presets", operation_id="listPresets")
+def list_presets(here: Here) -> Listing[PresetEntry]:
+    """The published tables and figures that a sweep may name, with their numbers, and whether their data is at hand."""
+    return Listing(data=catalogue.published_sweeps(here.data))
 
 
 @router.get("/workers", summary="List the workers", operation_id="listWorkers")

@@ -63,11 +63,6 @@ def test_a_result_tells_the_time_of_an_epoch() -> None:
     assert Trainer(spec()).result().epoch_time_s is None, "before the first step"
 
 
-def test_time_and_memory_are_values_of_a_result_where_they_are_known() -> None:
-    result = Result(metrics={"loss": 0.5}, best=None, wall_time_s=2.0, peak_memory_mb=3.5)
-    assert result.values == {"loss": 0.5, "wall_time_s": 2.0, "peak_memory_mb": 3.5}
-
-
 def test_of_runs_side_by_side_nobody_knows_whose_memory_it_is() -> None:
     trainers = trainers_of([spec(), spec().model_copy(update={"seed": 1})])
     for _ in Replicas(trainers):

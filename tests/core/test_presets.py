@@ -35,8 +35,8 @@ def write(folder: Path, name: str, **changes: Any) -> Path:
 
 def test_every_preset_has_a_smoke_form() -> None:
     whole = [name for name, preset in presets().items() if preset.of is None]
-    assert list(presets()) == sorted(presets())
-    assert {name for name in presets() if name not in whole} == {f"{name}-smoke" for name in whole}
+    assert whole == sorted(whole)
+    assert list(presets()) == [name for known in whole for name in (known, f"{known}-smoke")]
     assert all(presets()[f"{name}-smoke"].of == name for name in whole)
 
 
@@ -87,6 +87,11 @@ def test_what_is_no_json_is_refused_in_words(tmp_path: Path) -> None:
     (tmp_path / "table-9.json").write_text("{")
     with pytest.raises(InvalidPreset, match=r"table-9\.json should hold a preset, but Expecting property name"):
         read(tmp_path)
+
+
+def test_only_forms_for_trials_are_called_so(tmp_path: Path) -> None:
+    with pytest.raises(InvalidPreset, match="its name ends in -smoke"):
+        read(write(tmp_path, "table-9-smoke"))
 
 
 @pytest.mark.parametrize("name", ["table_9", "Table-9", "table-9.old"])

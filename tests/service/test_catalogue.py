@@ -12,9 +12,10 @@ from reinmax_core.data.base import DataSet, DataSource
 from reinmax_core.data.listops import Listops
 from reinmax_core.data.omniglot import Omniglot
 from reinmax_core.estimators.base import Estimator
+from reinmax_core.presets import presets
 from reinmax_core.tasks.base import Task
 from reinmax_core.value import discover
-from service.catalogue import DataSetEntry
+from service.catalogue import DataSetEntry, published_sweeps
 from tests.service.processes import running_api
 from tests.worker.samples import worker
 from worker.store import JobStore
@@ -56,6 +57,37 @@ def test_every_data_set_is_listed_with_its_checksums(http: httpx.Client) -> None
         sizes = [file["bytes"] for file in entry["files"]]
         assert entry["bytes"] == sum(sizes) if None not in sizes else entry["bytes"] > 0
         assert entry["availability"]["available"] == (entry["availability"]["reason"] is None)
+
+
+def test_every_preset_is_listed_with_its_size_and_numbers(http: httpx.Client) -> None:
+    entries = {entry["name"]: entry for entry in http.get("/v1/presets").raise_for_status().json()["data"]}
+    assert list(entries) == list(presets())
+    table, smoke = entries["table-2"], entries["table-2-smoke"]
+    assert (table["cells"], table["jobs"], table["steps"]) == (30, 300, 300 * 96_000)
+    assert (table["of"], smoke["of"]) == (None, "table-2")
+    assert smoke["jobs"] == 2 * smoke["cells"] < table["jobs"]
+    assert table["metrics"] == table["layout"]["metrics"] == ["train_loss", "test_loss"]
+    at = {"estimator": "reinmax", "task": {"categories": 8, "latents": 4}}
+    (known,) = [one for one in table["published"] if one["at"] == at and one["metric"] == "train_loss"]
+    assert (known["mean"], known["spread"], known["spread_kind"], known["n"]) == (
+        124.66,
+        0.88,
+        "standard deviation",
+        10,
+    )
+    for entry in entries.values():
+        assert all(entry[told] for told in ("title", "summary", "source"))
+
+
+def test_a_preset_tells_the_data_sets_that_it_needs_and_whether_they_are_there(tmp_path: Path) -> None:
+    entries = {entry.name: entry for entry in published_sweeps(DataSource(directory=tmp_path))}
+    assert entries["figure-polynomial"].datasets == ()
+    needed = {data_set.name: data_set.availability for data_set in entries["table-4"].datasets}
+    assert list(needed) == ["cifar10", "nats_bench"]
+    assert not needed["cifar10"].available
+    assert str(tmp_path) in (needed["cifar10"].reason or "")
+    (listops,) = entries["table-1"].datasets
+    assert (listops.name, listops.availability.missing) == ("listops", tuple(file.name for file in Listops.files[1:]))
 
 
 def test_a_data_set_is_available_once_its_files_are_there(redis_url: str, tmp_path: Path) -> None:

@@ -183,6 +183,7 @@ def test_catalogues(client: Client) -> None:
     assert "reinmax" in [estimator.name for estimator in client.estimators()]
     assert "polynomial" in [task.name for task in client.tasks()]
     assert "mnist" in [data_set.name for data_set in client.datasets()]
+    assert "table-2-smoke" in [preset.name for preset in client.presets()]
     assert client.workers() == ()
 
 

@@ -26,6 +26,7 @@ CONTRACT = {
     "/v1/estimators": {"get"},
     "/v1/tasks": {"get"},
     "/v1/datasets": {"get"},
+    "/v1/presets": {"get"},
     "/v1/workers": {"get"},
     "/livez": {"get"},
     "/readyz": {"get"},

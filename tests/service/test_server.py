@@ -41,6 +41,7 @@ def test_the_api_does_its_work_where_torch_cannot_be_imported(redis_database: st
             "/v1/estimators",
             "/v1/tasks",
             "/v1/datasets",
+            "/v1/presets",
             "/v1/workers",
             "/openapi.json",
             "/docs",
