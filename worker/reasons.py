@@ -10,6 +10,12 @@ CANCELLED: Final = Reason(code="cancelled", message="cancelled on request")
 CANCEL_REQUESTED: Final = Reason(
     code="cancel_requested", message="cancel requested: the training process is saving a checkpoint and ending"
 )
+PRUNED: Final = Reason(code="pruned", message="cancelled by the search that it is part of: the trial was hopeless")
+PRUNE_REQUESTED: Final = Reason(
+    code="prune_requested",
+    message="the search that it is part of found the trial hopeless: the training process is saving a checkpoint and "
+    "ending",
+)
 PAUSED: Final = Reason(code="paused", message="paused on request; resume it to let it go on from its latest checkpoint")
 PAUSE_REQUESTED: Final = Reason(
     code="pause_requested", message="pause requested: the training process is saving a checkpoint and ending"

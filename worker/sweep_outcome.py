@@ -28,3 +28,5 @@ class Outcome:
     """Metrics of its result with `wall_time_s`, and `peak_memory_mb` where known; the latest ones until it has one."""
     progress: float
     """Share of its steps done, 0 to 100."""
+    reason: str | None = None
+    """The word for why it is in this state, where the state alone does not say, such as `diverged` or `pruned`."""

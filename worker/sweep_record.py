@@ -83,6 +83,7 @@ def outcome_of(
     result: str,
     metrics: str,
     progress: str,
+    reason: str,
 ) -> Outcome:
     """What a job has come to, by the texts of its record, empty where there is nothing yet."""
     state = State(status)
@@ -94,6 +95,7 @@ def outcome_of(
         status=state,
         values=_values_of(result) if result else _numbers(json.loads(metrics or "{}")),
         progress=100.0 if state is State.SUCCEEDED else float(json.loads(progress or "{}").get("percent", 0.0)),
+        reason=json.loads(reason)["code"] if reason else None,
     )
 
 

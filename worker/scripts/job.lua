@@ -223,7 +223,9 @@ end
 
 local function finish(job, status, reason)
   redis.call('ZREM', key('leases'), job)
-  redis.call('HDEL', record(job), 'asked', 'reported', 'claim')
+  -- Who asked for it has said why.
+  reason = status == 'cancelled' and get(job, 'cancelled_as') or reason
+  redis.call('HDEL', record(job), 'asked', 'cancelled_as', 'reported', 'claim')
   set(job, 'finished', now)
   enter(job, status, reason)
   if is_known(job) then
@@ -276,7 +278,7 @@ local function cancel(job, cancelled, requested)
     finish(job, 'cancelled', cancelled)
   elseif status == 'starting' or status == 'running' then
     if asked ~= 'cancel' then
-      set(job, 'asked', 'cancel')
+      set(job, 'asked', 'cancel', 'cancelled_as', cancelled)
       enter(job, status, requested)
     end
   else
