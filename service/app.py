@@ -28,6 +28,7 @@ from service.routes import catalogue, health, jobs, outputs, pages
 from worker.artifacts import ArtifactStore
 from worker.settings import Settings
 from worker.store import JobStore
+from worker.sweeps import SweepStore
 
 
 def create_app(settings: Settings, *, redis_url: str, wake: Wake) -> FastAPI:
@@ -70,8 +71,10 @@ def create_app(settings: Settings, *, redis_url: str, wake: Wake) -> FastAPI:
     app.state.registry = registry
     app.state.context = Context(
         store=store,
+        sweeps=SweepStore(store),
         artifacts=ArtifactStore(settings.artifacts_url),
         changes=Changes(redis_url, store.changes),
+        sweep_limit=settings.sweep_limit,
         data=DataSource(directory=settings.data_dir, mirrors=settings.data_mirror),
         wake=wake,
     )

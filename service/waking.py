@@ -7,7 +7,7 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Self, final
 
-from worker.jobs import Job
+from worker.call import Waiting
 
 STOPPING_S = 3.0
 
@@ -27,7 +27,7 @@ class Messenger:
 
     def __init__(self, redis_url: str) -> None:
         self._redis_url = redis_url
-        self._waiting: SimpleQueue[Job | None] = SimpleQueue()
+        self._waiting: SimpleQueue[Waiting | None] = SimpleQueue()
         self._thread = Thread(target=self._send, name="messenger", daemon=True)
 
     def __enter__(self) -> Self:
@@ -38,7 +38,7 @@ class Messenger:
         self._waiting.put(None)
         self._thread.join(STOPPING_S)
 
-    def call_for(self, job: Job) -> None:
+    def call_for(self, job: Waiting) -> None:
         """Tells the workers of a new job, soon."""
         self._waiting.put(job)
 

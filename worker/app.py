@@ -5,7 +5,8 @@ from __future__ import annotations
 from celery import Celery
 from kombu import Exchange, Queue
 
-from worker.jobs import HIGHEST_PRIORITY, Job
+from worker.call import Waiting
+from worker.jobs import HIGHEST_PRIORITY
 from worker.server_folder import ServerFolder
 from worker.settings import Settings
 
@@ -80,7 +81,7 @@ _TRANSPORT = {
 }
 
 
-def wake(celery: Celery, job: Job) -> None:
+def wake(celery: Celery, job: Waiting) -> None:
     """Wakes a worker of the job's queue. Waking twice does no harm; a job for which it failed is found by a sweep.
 
     Raises:

@@ -72,9 +72,14 @@ def fields_beside(body: Body, parts: Parts) -> frozenset[str] | None:
 
 def unknown_field(name: str, known: Sequence[str], where: str = "") -> str:
     """That there is no such field, with those that there are."""
+    return f"unknown field {nearest(name, known, where)}"
+
+
+def nearest(name: str, known: Sequence[str], where: str = "") -> str:
+    """A name that is none of those known, with the one that may have been meant, and all of them."""
     near = get_close_matches(name, known, n=1)
     question = f'did you mean "{near[0]}"? Those' if near else "those"
-    return f'unknown field "{name}"{where}; {question} that exist are: {", ".join(known)}'
+    return f'"{name}"{where}; {question} that exist are: {", ".join(known)}'
 
 
 def _spelled_out(value: JsonValue, name: str) -> JsonValue:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
+from worker.call import Call
 from worker.keyspace import Argument
 from worker.listing import Filters, cursor_behind, position_in
 from worker.reasons import CANCEL_REQUESTED, CANCELLED
@@ -26,17 +27,6 @@ MOST_CALLS: Final = 256
 """More messages than there may be workers are of no use."""
 ATTEMPTS: Final = 8
 """So often a change is tried again that another one forestalled."""
-
-
-class Call(NamedTuple):
-    """What it takes to wake a worker for a job."""
-
-    id: str
-    """The job."""
-    queue: str
-    """Its queue."""
-    priority: int
-    """Its priority."""
 
 
 @dataclass(frozen=True, slots=True)
