@@ -71,7 +71,8 @@ class BernoulliAutoencoder(Autoencoder):
         return torch.stack((self.prior, torch.zeros_like(self.prior)), -1)
 
     def decoded(self, draws: Tensor) -> Tensor:
-        pixels: Tensor = self.decoder(draws[..., 0])
+        # side by side in memory: otherwise a product with a batch of batches is made, and rounded, in another way
+        pixels: Tensor = self.decoder(draws[..., 0].contiguous())
         return pixels
 
     def log_ratio(self, draws: Tensor, logits: Tensor) -> Tensor:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 from pydantic import Field
 
 from reinmax_core.data.base import DataSource
-from reinmax_core.estimators.base import Estimator
+from reinmax_core.estimators.base import Estimator, Pathwise
 from reinmax_core.tasks import images
-from reinmax_core.tasks.base import Batches, Recommendation
+from reinmax_core.tasks.base import Batches, Recommendation, Replicable
 from reinmax_core.tasks.images import BoundImages, BoundSamples, ImageAutoencoding, of_test_images
 from reinmax_core.tasks.size import too_large
 
@@ -44,7 +44,7 @@ class Images(images.Images):
     validation: Tensor
 
 
-class BernoulliVae(ImageAutoencoding):
+class BernoulliVae(ImageAutoencoding, Replicable):
     """Minimise the negative evidence lower bound of binary images under `latents` independent binary variables.
 
     Encoder 784-`hidden`-`hidden`-`latents` and the decoder the same way back, leaky rectifiers between
@@ -194,10 +194,50 @@ class BernoulliVae(ImageAutoencoding):
 
     def loss(self, model: nn.Module, batch: Tensor, estimator: Estimator, generator: Generator) -> dict[str, Tensor]:
         parts = cast("BernoulliAutoencoder", model)
-        logits, repeats = parts.logits(batch), self.repeats(estimator)
-        rows = logits.expand(repeats, *logits.shape) if repeats > 1 else logits
-        loss = estimator.expectation(rows, self.cost(parts, batch, logits), generator=generator).mean()
-        return {"loss": loss if self.kl == "sampled" else loss + parts.divergence(logits).mean()}
+        logits = parts.logits(batch)
+        cost = self.cost(parts, batch, logits)
+        values = estimator.expectation(self._repeated(logits, estimator), cost, generator=generator)
+        return self._loss(values, parts, logits)
+
+    def _repeated(self, logits: Tensor, estimator: Estimator) -> Tensor:
+        """Logits for each estimate of an image's gradient, [repeats, images, ...], or [images, ...] for one alone."""
+        repeats = self.repeats(estimator)
+        return logits.expand(repeats, *logits.shape) if repeats > 1 else logits
+
+    def _loss(self, values: Tensor, model: BernoulliAutoencoder, logits: Tensor) -> dict[str, Tensor]:
+        loss = values.mean()
+        return {"loss": loss if self.kl == "sampled" else loss + model.divergence(logits).mean()}
+
+    def packs(self, estimator: Estimator) -> bool:
+        """With any estimator that passes a gradient through a draw, under a uniform prior."""
+        return isinstance(estimator, Pathwise) and self.prior == "fixed"
+
+    def losses(
+        self,
+        model: nn.Module,
+        batches: Sequence[Tensor],
+        estimators: Sequence[Estimator],
+        generators: Sequence[Generator],
+    ) -> list[dict[str, Tensor]]:
+        import torch
+
+        parts = cast("BernoulliAutoencoder", model)
+        logits = parts.logits(torch.stack(tuple(batches))).unbind()
+        each = zip(estimators, logits, generators, strict=True)
+        draws = [estimator.sample(self._repeated(own, estimator), generator=source) for estimator, own, source in each]
+        # Repeats of an image are rows of the products as images are.
+        pixels = parts.decoded(torch.stack(draws).flatten(1, -3)).unbind()
+        return [
+            self._loss(self._values(parts, seen, drawn, shown, own), parts, own)
+            for seen, drawn, shown, own in zip(batches, draws, pixels, logits, strict=True)
+        ]
+
+    def _values(
+        self, model: BernoulliAutoencoder, seen: Tensor, draws: Tensor, pixels: Tensor, logits: Tensor
+    ) -> Tensor:
+        """What draws cost that were decoded to these logits of pixels, see `cost`."""
+        reconstruction = model.cross_entropy(seen, pixels.view(*draws.shape[:-2], self.pixels))
+        return reconstruction if self.kl == "analytic" else reconstruction + model.log_ratio(draws, logits.detach())
 
     def cost(self, model: BernoulliAutoencoder, images: Tensor, logits: Tensor) -> Cost:
         """What a draw costs: the negative logarithm of p(x|b), and of p(b) / q(b|x) too if that is sampled."""

@@ -29,6 +29,14 @@ TASKS: dict[str, dict[str, Any]] = {
         "name": "categorical_vae", "batch": 7, "categories": 5, "latents": 3, "activation": "leaky_relu", **IMAGES
     },
     "categorical_vae, two classes": {"name": "categorical_vae", "batch": 9, "categories": 2, "latents": 5, **IMAGES},
+    "bernoulli_vae": {"name": "bernoulli_vae", "batch": 20, "gradient_batches": 2, **IMAGES},
+    "bernoulli_vae, one draw": {
+        "name": "bernoulli_vae", "batch": 20, "gradient_batches": 2, "samples": 1, "binarisation": "static", **IMAGES
+    },
+    "bernoulli_vae, odd sizes": {
+        "name": "bernoulli_vae", "batch": 7, "gradient_batches": 2, "samples": 3, "latents": 13, "hidden": 31,
+        "kl": "analytic", "parameterisation": "paper", **IMAGES
+    },
 }  # fmt: skip
 VARIED: tuple[dict[str, Any], ...] = (
     {"seed": 0},
@@ -172,6 +180,8 @@ def test_time_is_shared_among_replicas(source: DataSource) -> None:
         {"task": "categorical_vae", "estimator": "reinforce"},
         {"task": "categorical_vae", "estimator": "reinmax", "precision": "bfloat16"},
         {"task": "listops", "estimator": "reinmax"},
+        {"task": "bernoulli_vae", "estimator": "rloo"},
+        {"task": {"name": "bernoulli_vae", "prior": "learned"}, "estimator": "reinmax"},
     ],
 )
 def test_what_cannot_be_trained_side_by_side_is_refused(settings: dict[str, Any]) -> None:
