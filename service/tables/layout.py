@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Final
 
@@ -42,6 +42,10 @@ class Wishes:
     """A value of an axis in rows or columns, such as the name of an estimator."""
     select: tuple[str, ...] | None = None
     """Paths of axes along which only the best cell is shown."""
+
+    def without_metrics(self) -> Wishes:
+        """The same, of the usual metrics."""
+        return replace(self, metrics=None)
 
 
 @dataclass(frozen=True, slots=True)

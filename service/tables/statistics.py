@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Final, Literal, TypeAlias
 
 from service.tables.table import Difference, Interval
@@ -65,6 +66,7 @@ def _seeds(n: int) -> str:
     return f"{n} seed" if n == 1 else f"{n} seeds"
 
 
+@cache
 def _quantile(degrees_of_freedom: int) -> float:
     from scipy.stats import t
 

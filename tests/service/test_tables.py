@@ -1,0 +1,387 @@
+"""Tables of sweeps: what they say, checked by hand and against scipy, and how they read in every format."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import statistics
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from scipy import stats
+
+from reinmax_core.presets import presets
+from service.tables.formats import as_csv, as_latex, as_markdown, in_latex
+from service.tables.labels import Labels
+from service.tables.layout import Unfitting, Wishes, direction_of
+from service.tables.lines import lines
+from service.tables.statistics import interval_of_mean, paired_difference, ranks, standard_deviation
+from service.tables.table import Table
+from service.tables.tabulation import tabulate
+from tests.service.sweeps import outcomes, sweep
+from worker.jobs import State
+from worker.sweep import Axis, Selection
+
+ESTIMATORS = ["reinmax", "straight_through", "gumbel_softmax"]
+SIZES = [{"categories": 8, "latents": 4}, {"categories": 4, "latents": 24}]
+LOSSES = {"reinmax": (1.0, 2.0, 6.0), "straight_through": (4.0, 4.0, 7.0), "gumbel_softmax": (2.0, 3.0, 4.0)}
+
+
+def by_estimator(coordinates: dict[str, Any], seed: int) -> dict[str, float]:
+    return {"expected_loss": LOSSES[coordinates["estimator"]][seed]}
+
+
+def cell(table: Table, row: str, column: str) -> Any:
+    rows, columns = [entry.label for entry in table.rows], [entry.label for entry in table.columns]
+    return table.cells[rows.index(row)][columns.index(column)]
+
+
+class TestStatistics:
+    def test_spread_and_interval_are_those_of_a_small_sample(self) -> None:
+        values = [1.0, 2.0, 6.0]
+        assert standard_deviation(values) == pytest.approx(7**0.5)
+        found = interval_of_mean(values)
+        expected = stats.t.interval(0.95, 2, loc=3.0, scale=stats.sem(values))
+        assert found is not None
+        assert (found.low, found.high) == pytest.approx(expected)
+
+    def test_one_value_has_neither_and_says_so(self) -> None:
+        assert standard_deviation([1.0]) is None
+        assert interval_of_mean([1.0]) is None
+        difference = paired_difference({0: 1.0, 1: 5.0}, {1: 2.0, 2: 9.0})
+        assert (difference.mean, difference.low, difference.high, difference.n) == (3.0, None, None, 1)
+        assert difference.note == "1 seed in common: no confidence interval"
+
+    def test_differences_are_paired_by_seed(self) -> None:
+        ours, theirs = {0: 1.0, 1: 2.0, 2: 6.0, 7: 100.0}, {2: 7.0, 1: 4.0, 0: 4.0}
+        found = paired_difference(ours, theirs)
+        test = stats.ttest_rel([1.0, 2.0, 6.0], [4.0, 4.0, 7.0])
+        interval = test.confidence_interval(0.95)
+        assert (found.mean, found.n) == (-2.0, 3)
+        assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
+
+    def test_without_a_common_seed_there_is_no_difference(self) -> None:
+        assert paired_difference({0: 1.0}, {1: 2.0}).mean is None
+
+    @pytest.mark.parametrize(("direction", "expected"), [("min", (1.0, 2.5, 2.5, 4.0)), ("max", (4.0, 2.5, 2.5, 1.0))])
+    def test_ties_share_their_rank(self, direction: Any, expected: tuple[float, ...]) -> None:
+        assert ranks([1.0, 2.0, 2.0, 3.0], direction) == expected
+
+
+class TestTable:
+    def test_estimators_are_rows_and_the_rest_columns(self) -> None:
+        found = sweep({"task": SIZES, "estimator": ESTIMATORS})
+        table = tabulate(found, outcomes(found, by_estimator))
+        assert [row.label for row in table.rows] == ESTIMATORS
+        assert [column.label for column in table.columns] == ["8x4", "4x24"]
+        assert table.is_complete
+        assert table.compared == "rows"
+
+    def test_cells_have_mean_spread_and_number(self) -> None:
+        found = sweep({"estimator": ESTIMATORS})
+        table = tabulate(found, outcomes(found, by_estimator))
+        first = cell(table, "reinmax", "expected_loss")
+        assert (first.mean, first.sd, first.n, first.n_expected) == (3.0, pytest.approx(7**0.5), 3, 3)
+        assert [row[0].best for row in table.cells if row[0]] == [True, False, True]  # both have a mean of 3
+
+    def test_the_baseline_is_paired_with_each_other_cell(self) -> None:
+        found = sweep({"estimator": ESTIMATORS, "task.p": [2, 3]})
+        table = tabulate(found, outcomes(found, by_estimator), wishes=Wishes(baseline="straight_through"))
+        difference = cell(table, "reinmax", "p=2").difference
+        assert (difference.mean, difference.n) == (-2.0, 3)
+        assert difference.low < -2 < difference.high
+        assert cell(table, "straight_through", "p=3").difference is None
+        assert table.baseline == "straight_through"
+
+    def test_a_column_may_be_the_baseline(self) -> None:
+        found = sweep({"estimator": ESTIMATORS, "task.p": [2, 3]})
+        made = outcomes(found, lambda at, seed: {"expected_loss": at["task.p"] + float(seed)})
+        table = tabulate(found, made, wishes=Wishes(baseline="p=2"))
+        assert cell(table, "reinmax", "p=3").difference.mean == 1.0
+        assert cell(table, "reinmax", "p=2").difference is None
+
+    def test_ranks_are_averaged_over_the_columns_that_all_have(self) -> None:
+        order = {2: (1.0, 2.0, 3.0), 3: (2.0, 1.0, 3.0), 4: (9.0, 1.0, None)}
+        found = sweep({"estimator": ESTIMATORS, "task.p": list(order)}, seeds=1)
+
+        def values(at: dict[str, Any], seed: int) -> dict[str, float] | None:
+            value = order[at["task.p"]][ESTIMATORS.index(at["estimator"])]
+            return None if value is None else {"expected_loss": value}
+
+        table = tabulate(found, outcomes(found, values))
+        assert [(row.average_rank, row.ranked_over) for row in table.rows] == [(1.5, 2), (1.5, 2), (3.0, 2)]
+
+    def test_the_larger_is_better_where_the_task_says_so(self) -> None:
+        found = sweep({"estimator": ESTIMATORS}, request={"base": {"task": "listops"}})
+        made = outcomes(found, lambda at, seed: {"valid_accuracy": float(ESTIMATORS.index(at["estimator"]))})
+        table = tabulate(found, made)
+        assert [metric.direction for metric in table.metrics] == ["max"]
+        assert [line[0].best for line in table.cells if line[0]] == [False, False, True]
+        assert direction_of("wall_time_s", found, None) == "min"
+
+    def test_several_metrics_are_blocks_of_rows(self) -> None:
+        found = sweep({"estimator": ESTIMATORS, "task.p": [2, 3]}, seeds=2)
+        made = outcomes(found, lambda at, seed: {"loss": 1.0 + seed, "accuracy": 2.0 + seed})
+        table = tabulate(found, made, wishes=Wishes(metrics=("loss", "accuracy")))
+        assert [row.metric for row in table.rows] == ["loss"] * 3 + ["accuracy"] * 3
+        assert {line[0].mean for line in table.cells[3:] if line[0]} == {2.5}
+
+    def test_metrics_are_the_columns_where_no_axis_is(self) -> None:
+        found = sweep({"estimator": ESTIMATORS}, seeds=2)
+        made = outcomes(found, lambda at, seed: {"loss": 1.0 + seed, "accuracy": 2.0 + seed})
+        table = tabulate(found, made, wishes=Wishes(metrics=("loss", "accuracy")))
+        assert [column.label for column in table.columns] == ["loss", "accuracy"]
+
+    def test_a_sweep_without_a_grid_has_one_cell(self) -> None:
+        found = sweep({}, name="ten seeds")
+        table = tabulate(found, outcomes(found, lambda at, seed: {"expected_loss": float(seed)}))
+        assert [row.label for row in table.rows] == ["ten seeds"]
+        assert cell(table, "ten seeds", "expected_loss").mean == 1.0
+
+    def test_an_axis_that_does_not_apply_has_a_place_of_its_own(self) -> None:
+        found = sweep({"estimator": ["reinforce", "reinmax"], "estimator.tau": [0.5, 1.0]}, seeds=1, cells=3)
+        made = outcomes(found, lambda at, seed: {"expected_loss": 1.0})
+        without = replace(made[0], coordinates={"estimator": "reinforce", "estimator.tau": None})
+        table = tabulate(found, [without, *made[2:]])
+        assert [column.label for column in table.columns] == ["tau=0.5", "tau=1.0", "–"]
+        assert cell(table, "reinmax", "–") is None
+        assert cell(table, "reinforce", "–").mean == 1.0
+
+    def test_the_cells_of_a_search_are_rows(self) -> None:
+        rates = [10.0**-power for power in range(20)]
+        found = sweep({"optimizer.lr": rates, "task.p": list(range(20))}, seeds=1, cells=20)
+        made = [one for one in outcomes(found, lambda at, seed: {"expected_loss": 1.0}) if one.cell % 21 == 0]
+        table = tabulate(found, made)
+        assert (len(table.rows), len(table.columns)) == (20, 1)
+
+
+class TestSelection:
+    SELECT = Selection(over=("estimator.tau",), metric="valid", direction="min")
+
+    def table(self, **wishes: Any) -> Table:
+        found = sweep({"estimator": ["reinmax", "rebar"], "estimator.tau": [0.5, 1.0, 2.0]}, select=self.SELECT)
+
+        def values(at: dict[str, Any], seed: int) -> dict[str, float]:
+            return {"valid": abs(at["estimator.tau"] - 1.0) + seed / 100, "test": 10 * at["estimator.tau"] + seed}
+
+        return tabulate(found, outcomes(found, values), wishes=Wishes(**wishes))
+
+    def test_the_best_cell_is_chosen_by_its_mean_and_shown_with_what_it_was_chosen_for(self) -> None:
+        table = self.table(metrics=("test",))
+        assert [line[0].selected for line in table.cells if line[0]] == [{"estimator.tau": 1.0}] * 2
+        assert cell(table, "reinmax", "test").mean == 11.0  # of the cell that is best in `valid`
+        assert "tau=1.0" in as_markdown(table)
+
+    def test_axes_that_are_shown_are_not_chosen_from(self) -> None:
+        table = self.table(columns=("estimator.tau",))
+        assert [column.label for column in table.columns] == ["tau=0.5", "tau=1.0", "tau=2.0"]
+
+    def test_a_user_may_choose_over_any_axis(self) -> None:
+        table = self.table(select=("estimator", "estimator.tau"))
+        assert len(table.rows) == 1
+
+    def test_a_cell_that_lost_seeds_does_not_compete(self) -> None:
+        found = sweep({"estimator": ["reinmax"], "estimator.tau": [0.1, 1.0]}, select=self.SELECT)
+        made = outcomes(
+            found, lambda at, seed: {"valid": at["estimator.tau"] + seed}, {(0, 1): State.FAILED, (0, 2): State.FAILED}
+        )
+        (line,) = tabulate(found, made).cells
+        assert line[0] is not None
+        assert line[0].selected == {"estimator.tau": 1.0}
+        assert not line[0].is_complete
+
+
+class TestIncomplete:
+    def test_what_is_there_is_shown_and_marked(self) -> None:
+        found = sweep({"estimator": ESTIMATORS})
+        states = {(0, 2): State.RUNNING, (1, 0): State.FAILED, (1, 1): State.FAILED, (2, 0): State.CANCELLED}
+        made = outcomes(found, by_estimator, states)
+        table = tabulate(found, made)
+        running, failed, cancelled = (line[0] for line in table.cells)
+        assert running is not None
+        assert failed is not None
+        assert cancelled is not None
+        assert (running.mean, running.n, running.n_expected) == (1.5, 2, 3)
+        assert (failed.mean, failed.sd, failed.interval) == (7.0, None, None)
+        assert failed.notes == ("2 of 3 jobs failed; the mean is over the others", "1 seed: no standard deviation")
+        assert not table.is_complete
+        assert [(job.job, job.status) for job in table.unfinished] == [
+            ("job_1_0", State.FAILED), ("job_1_1", State.FAILED), ("job_2_0", State.CANCELLED),
+        ]  # fmt: skip
+        assert table.counts == {State.SUCCEEDED: 5, State.RUNNING: 1, State.FAILED: 2, State.CANCELLED: 1}
+        assert any("5 of 9 jobs have succeeded (1 running, 2 failed, 1 cancelled)" in note for note in table.notes)
+        assert "(2/3)" in as_markdown(table)
+
+    def test_a_sweep_that_has_just_begun_is_a_table_of_gaps(self) -> None:
+        found = sweep({"estimator": ESTIMATORS, "task": SIZES})
+        table = tabulate(found, outcomes(found, lambda at, seed: None))
+        assert {one.mean for line in table.cells for one in line if one} == {None}
+        assert "– (0/3)" in as_markdown(table)
+        assert all(row.average_rank is None for row in table.rows)
+
+    def test_a_single_seed_has_no_spread_and_the_table_says_so(self) -> None:
+        found = sweep({"estimator": ESTIMATORS}, seeds=1)
+        table = tabulate(found, outcomes(found, by_estimator))
+        assert {line[0].sd for line in table.cells if line[0]} == {None}
+        assert any("fewer than two seeds" in note for note in table.notes)
+        assert "±" not in "".join(text.words for line in lines(table) for text in line.texts)
+
+    def test_values_that_are_not_finite_do_not_count(self) -> None:
+        found = sweep({"estimator": ["reinmax"]})
+        made = outcomes(found, lambda at, seed: {"expected_loss": float("nan") if seed else 1.0})
+        (line,) = tabulate(found, made).cells
+        assert line[0] is not None
+        assert (line[0].mean, line[0].n) == (1.0, 1)
+
+
+class TestPublished:
+    PRESET = presets()["table-2"]
+
+    def table(self, offset: float) -> Table:
+        grid = self.PRESET.sweep.grid
+        found = sweep({path: values for path, values in grid.items() if isinstance(values, list)}, preset="table-2")
+        known = {json.dumps(one.at): one for one in self.PRESET.published if one.metric == "train_loss"}
+
+        def values(at: dict[str, Any], seed: int) -> dict[str, float]:
+            one = known[json.dumps(at)]
+            return {"train_loss": one.mean + offset * (one.spread or 1.0) + 0.01 * (seed - 1), "test_loss": 100.0}
+
+        return tabulate(found, outcomes(found, values), preset=self.PRESET)
+
+    def test_each_cell_stands_beside_its_number(self) -> None:
+        table = self.table(0.5)
+        reinmax = next(
+            number for number, row in enumerate(table.rows) if (row.label, row.metric) == ("reinmax", "train_loss")
+        )
+        first = table.cells[reinmax][0]
+        assert first is not None
+        assert first.published is not None
+        assert (first.published.mean, first.published.spread, first.published.n) == (124.66, 0.88, 10)
+        assert first.published.difference == pytest.approx(0.44)
+        assert table.title == self.PRESET.title
+
+    @pytest.mark.parametrize(("offset", "expected"), [(0.0, True), (-0.99, True), (1.01, False)])
+    def test_within_means_no_farther_than_the_published_spread(self, offset: float, expected: bool) -> None:
+        found = [one for line in self.table(offset).cells for one in line if one and one.published]
+        with_spread = [one for one in found if one.published and one.published.spread is not None]
+        assert {one.within_published for one in with_spread} == {expected}
+        assert {one.within_published for one in found if one not in with_spread} <= {None}
+
+    @pytest.mark.parametrize("name", list(presets()))
+    def test_every_preset_has_a_table(self, name: str) -> None:
+        preset = presets()[name]
+        grid = {path: values for path, values in preset.sweep.grid.items() if isinstance(values, list)}
+        found = sweep(grid, seeds=2, preset=name)
+        made = outcomes(found, lambda at, seed: dict.fromkeys(preset.layout.metrics, 1.0 + seed))
+        table = tabulate(found, made, preset=preset)
+        assert {metric.name for metric in table.metrics} == set(preset.layout.metrics)
+        beside = sum(one.published is not None for line in table.cells for one in line if one)
+        assert beside == sum(one.metric in preset.layout.metrics for one in preset.published)
+
+
+class TestFormats:
+    def table(self) -> Table:
+        found = sweep({"estimator": ESTIMATORS, "task": SIZES}, name="50 % of a_sweep & {more} | all")
+        return tabulate(found, outcomes(found, by_estimator), wishes=Wishes(baseline="reinmax"))
+
+    def test_json_reads_back(self) -> None:
+        table = self.table()
+        assert Table.model_validate_json(table.model_dump_json()) == table
+
+    def test_csv_has_a_row_a_cell_and_every_digit(self) -> None:
+        rows = list(csv.DictReader(io.StringIO(as_csv(self.table()))))
+        assert len(rows) == 6
+        second = next(row for row in rows if row["estimator"] == "straight_through")
+        assert json.loads(second["task"]) == SIZES[0]
+        assert float(second["mean"]) == 5.0
+        assert float(second["sd"]) == statistics.stdev(LOSSES["straight_through"])
+        assert (float(second["difference"]), second["difference_n"]) == (2.0, "3")
+        assert (second["n"], second["best"], second["published"]) == ("3", "False", "")
+
+    def test_markdown_rows_have_as_many_columns(self) -> None:
+        text = as_markdown(self.table())
+        rows = [line for line in text.splitlines() if line.startswith("|")]
+        assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {5}
+        assert "**3.0 ± 2.6**" in text
+        assert r"\| all" in text
+        assert "95 % confidence interval" in text
+
+    def test_latex_rows_have_as_many_columns_and_nothing_unescaped(self) -> None:
+        text = as_latex(self.table())
+        body = text[text.index(r"\toprule") : text.index(r"\bottomrule")]
+        rows = [line for line in body.splitlines() if line.endswith(r"\\")]
+        assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {3}
+        assert r"\begin{tabular}{lrrr}" in text
+        assert r"\textbf{3.0 $\pm$ 2.6}" in text
+        assert r"50 \% of a\_sweep \& \{more\}" in text
+        assert r"8$\times$4" in text
+        without_math = re.sub(r"\$[^$]*\$", "", body)
+        assert not re.search(r"(?<!\\)[_%#^~]", without_math)
+        assert text.count("{") - text.count(r"\{") == text.count("}") - text.count(r"\}")
+
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [("a_b", r"a\_b"), ("\\{~^", r"\textbackslash{}\{\textasciitilde{}\textasciicircum{}"), ("-0.5", "$-$0.5"),
+         ('"so"', "``so''"), ("2x200 ± 1 ✓", r"2$\times$200 $\pm$ 1 $\checkmark$"), ("1e-05", "1e-05")],
+    )  # fmt: skip
+    def test_latex_prints_what_was_meant(self, text: str, expected: str) -> None:
+        assert in_latex(text) == expected
+
+    @pytest.mark.parametrize(
+        ("unit", "expected"),
+        [(1e-3, "0.2030 ± 0.0026"), (1.0, "3.2 ± 2.6"), (1e3, "3000 ± 2646"), (1e-12, "2.000e-01 ± 2.646e-12")],
+    )
+    def test_numbers_have_the_digits_that_their_spread_allows(self, unit: float, expected: str) -> None:
+        found = sweep({"estimator": ["reinmax"]})
+        made = outcomes(found, lambda at, seed: {"expected_loss": 0.2 + unit * LOSSES["reinmax"][seed]})
+        assert next(iter(lines(tabulate(found, made)))).texts[0].words == expected
+
+
+class TestLabels:
+    @pytest.mark.parametrize(
+        ("path", "values", "expected"),
+        [
+            ("task", SIZES, ["8x4", "4x24"]),
+            ("task", [SIZES[0], {"categories": 4, "latents": 4}], ["categories=8", "categories=4"]),
+            ("task", [{"categories": 8, "latents": 4, "batch": 1}, {"categories": 4, "latents": 24, "batch": 2}],
+             ["categories=8 latents=4 batch=1", "categories=4 latents=24 batch=2"]),
+            ("estimator", ["reinmax", {"name": "gumbel_softmax", "tau": 0.5}, {"name": "gumbel_softmax", "tau": 1.0}],
+             ["reinmax", "gumbel_softmax tau=0.5", "gumbel_softmax tau=1.0"]),
+            ("estimator", ["reinmax", {"name": "gumbel_rao", "samples": 10}], ["reinmax", "gumbel_rao"]),
+            ("optimizer.lr", [0.001, 0.0001], ["lr=0.001", "lr=0.0001"]),
+            ("task.dataset", ["mnist", None], ["mnist", "–"]),
+            ("packing", [True, False], ["packing=true", "packing=false"]),
+        ],
+    )  # fmt: skip
+    def test_values_read_as_people_say_them(self, path: str, values: list[Any], expected: list[str]) -> None:
+        labels = Labels([Axis(path=path, values=tuple(values))])
+        assert [labels.value(path, value) for value in values] == expected
+
+    def test_axes_that_end_alike_are_told_in_full(self) -> None:
+        labels = Labels([Axis(path="optimizer.lr", values=(1,)), Axis(path="task.lr", values=(2,))])
+        assert labels.entry({"optimizer.lr": 1, "task.lr": 2}) == "optimizer.lr=1 task.lr=2"
+
+
+class TestWrongWishes:
+    @pytest.mark.parametrize(
+        ("wishes", "parameter", "message"),
+        [
+            (Wishes(metrics=("los",)), "metric", "no metric 'los'; did you mean 'loss'? Those that exist are"),
+            (Wishes(rows=("tau",)), "rows", "the sweep has no axis 'tau'; those that exist are: estimator, task.p"),
+            (Wishes(columns=("task.q",)), "columns", "did you mean 'task.p'?"),
+            (Wishes(select=("nothing",)), "select", "the sweep has no axis 'nothing'"),
+            (Wishes(baseline="exact"), "baseline", "one of: reinmax, straight_through, gumbel_softmax, p=2, p=3"),
+            (Wishes(rows=("estimator",), columns=()), "rows", "task.p has no place; add it to rows or columns"),
+            (Wishes(rows=("estimator",), columns=("estimator",)), "columns", "cannot stand in rows and in columns"),
+            (Wishes(rows=("estimator",), select=("estimator",)), "select", "cannot be selected over and shown"),
+        ],
+    )  # fmt: skip
+    def test_what_does_not_exist_is_refused_with_what_does(self, wishes: Wishes, parameter: str, message: str) -> None:
+        found = sweep({"estimator": ESTIMATORS, "task.p": [2, 3]})
+        made = outcomes(found, lambda at, seed: {"loss": 1.0, "gap": 2.0})
+        with pytest.raises(Unfitting, match=re.escape(message)) as refused:
+            tabulate(found, made, wishes=wishes)
+        assert refused.value.parameter == parameter
