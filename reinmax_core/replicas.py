@@ -8,32 +8,13 @@ from typing import TYPE_CHECKING
 
 from reinmax_core.categorical import NoDistribution
 from reinmax_core.data.base import DataSource
+from reinmax_core.forms import form, packable
 from reinmax_core.pack import Pack
 from reinmax_core.run import Progress, RunSpec
-from reinmax_core.tasks.base import Replicable
 from reinmax_core.trainer import Diverged, Trainer
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-
-def packable(spec: RunSpec) -> bool:
-    """Whether runs of this form can be trained side by side."""
-    return (
-        isinstance(spec.task, Replicable)
-        and spec.task.packs(spec.estimator)
-        and spec.optimizer.schedule is None
-        and spec.precision == "float32"
-    )
-
-
-def form(spec: RunSpec) -> RunSpec:
-    """What runs that are trained side by side have in common: all but seed, learning rate and temperature."""
-    estimator = spec.estimator
-    if "tau" in type(estimator).model_fields:
-        estimator = type(estimator)(**{**estimator.model_dump(), "tau": 1.0})
-    optimizer = spec.optimizer.model_copy(update={"lr": 1.0})
-    return spec.model_copy(update={"estimator": estimator, "optimizer": optimizer, "seed": 0})
 
 
 class Replicas:
@@ -139,3 +120,6 @@ def _check(specs: Sequence[RunSpec]) -> None:
                 f"runs that are trained side by side may differ in seed, learning rate and tau alone, but "
                 f"{form(spec).model_dump_json()} is not {form(specs[0]).model_dump_json()}; train them apart"
             )
+
+
+__all__ = ["Replicas", "form", "packable", "trainers_of"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field
 
 from reinmax_core.run import Result, RunSpec
 from worker.attempt import Checkpoint
@@ -29,17 +29,24 @@ class Places(_Message):
     data_mirror: tuple[str, ...]
 
 
-class Assignment(_Message):
-    """One attempt, for a training process."""
+class AssignedJob(_Message):
+    """One attempt at one job."""
 
     job_id: str
     epoch: int
     spec: RunSpec
+    checkpoints: tuple[Checkpoint, ...]
+    """Where to continue, newest first; an older one if the newest is damaged."""
+
+
+class Assignment(_Message):
+    """What a training process is to do."""
+
+    jobs: tuple[AssignedJob, ...]
+    """One, or several of one form, to be trained side by side."""
     device: Literal["cpu", "cuda"]
     device_name: str
     """Model of the processor or GPU."""
-    checkpoints: tuple[Checkpoint, ...]
-    """Where to continue, newest first; an older one if the newest is damaged."""
     checkpoint_interval_s: float
     places: Places
 
@@ -61,6 +68,16 @@ class Failed(_Message):
     failure: Failure
 
 
+class Spoilt(_Message):
+    """What was done for several runs in common has failed, and nobody knows whether this one is at fault."""
+
+    kind: Literal["spoilt"] = "spoilt"
+    cause: Cause
+    failure: Failure
+    replicas: int
+    """How many there were."""
+
+
 class Stopped(_Message):
     """The run was asked to end, and did, with a checkpoint if it had made a step."""
 
@@ -73,10 +90,23 @@ class FencedOff(_Message):
     kind: Literal["fenced"] = "fenced"
 
 
+class Said(_Message):
+    """Something for the log of one job among several, which all share the process's standard output."""
+
+    kind: Literal["said"] = "said"
+    text: str
+
+
+Outcome: TypeAlias = Succeeded | Failed | Spoilt | Stopped | FencedOff
+
+
+class News(_Message):
+    """What a training process has to say of one of its jobs."""
+
+    job_id: str
+    content: Annotated[Outcome | Said, Field(discriminator="kind")]
+
+
 BEGUN = b"\n"
-"""A training process writes this before its outcome, once it has its assignment: what goes wrong earlier is not the
-job's fault. It is white space to JSON."""
-
-Outcome: TypeAlias = Succeeded | Failed | Stopped | FencedOff
-
-outcomes: TypeAdapter[Outcome] = TypeAdapter(Annotated[Outcome, Field(discriminator="kind")])
+"""A training process writes this before its news, of which each is a line, once it has its assignment: what goes wrong
+earlier is no job's fault."""

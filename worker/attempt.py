@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from json import dumps, loads
@@ -97,15 +97,15 @@ class Attempt:
 
     def __init__(self, keyspace: Keyspace, job_id: str, epoch: int) -> None:
         self.job_id, self.epoch = job_id, epoch
-        self._keyspace = keyspace
+        self.keyspace = keyspace
 
     def beat(self, lease_s: float) -> Order:
         """Extends the lease by a sign of life. Returns what is to be done."""
-        return Order(self._run("beat", round(lease_s * 1000)))
+        return beat_for((self,), lease_s)[0]
 
     def checkpoints(self) -> tuple[Checkpoint, ...]:
         """The checkpoints of all attempts that are kept, newest first."""
-        return checkpoints_in(shown.fields(self._keyspace, self.job_id).get("checkpoints"))
+        return checkpoints_in(shown.fields(self.keyspace, self.job_id).get("checkpoints"))
 
     def start(
         self,
@@ -214,8 +214,12 @@ class Attempt:
         """
         return self.release(PAUSE_WITHDRAWN)
 
-    def release(self, reason: Reason) -> State:
+    def release(self, reason: Reason, replicas: int | None = None) -> State:
         """Hands the job back to its queue; the attempt does not count.
+
+        Args:
+            reason: what the job says meanwhile.
+            replicas: how many jobs, itself included, it may be trained beside from now on; as before if None.
 
         Returns:
             `queued` or, if it was to be cancelled or paused meanwhile, `cancelled` or `paused`.
@@ -223,10 +227,11 @@ class Attempt:
         Raises:
             Fenced: the job is no longer this attempt's.
         """
-        return self._state(self._run("release", reason.model_dump_json(), *_asked_for()))
+        limit = "" if replicas is None else replicas
+        return self._state(self._run("release", reason.model_dump_json(), *_asked_for(), limit))
 
     def _run(self, script: str, *arguments: str | int) -> Any:
-        return self._keyspace.run(script, self.job_id, self.epoch, *arguments)
+        return self.keyspace.run(script, self.job_id, self.epoch, *arguments)
 
     def _state(self, state: Any) -> State:
         self._must(state is not None)
@@ -238,6 +243,12 @@ class Attempt:
                 f"attempt {self.epoch} no longer has job {self.job_id}: it has ended or another worker has it; "
                 f"the training process of this attempt has to end"
             )
+
+
+def beat_for(attempts: Sequence[Attempt], lease_s: float) -> tuple[Order, ...]:
+    """Extends the leases of attempts, on one server, in one round trip. Returns what is to be done with each."""
+    named = (part for attempt in attempts for part in (attempt.job_id, attempt.epoch))
+    return tuple(map(Order, attempts[0].keyspace.run("beat", round(lease_s * 1000), *named)))
 
 
 def _asked_for() -> tuple[str, str]:

@@ -19,10 +19,12 @@ class Budget:
 
     Args:
         interval_s: seconds from the end of one checkpoint to the next; more if they take long.
+        runs: how many stand still for each other's checkpoints, and share the time for them.
     """
 
-    def __init__(self, interval_s: float) -> None:
+    def __init__(self, interval_s: float, runs: int = 1) -> None:
         self._interval_s = interval_s
+        self._share = SHARE / runs
         self._gap_s = interval_s * FIRST_GAP
         self._began = time.monotonic()
         self._due = self._began + self._gap_s
@@ -34,7 +36,7 @@ class Budget:
     def is_due(self) -> bool:
         """Whether it is time for a checkpoint that takes as long as the last one did."""
         now = time.monotonic()
-        return now >= self._due and self.spent_s + self._cost_s <= SHARE * (now - self._began)
+        return now >= self._due and self.spent_s + self._cost_s <= self._share * (now - self._began)
 
     @contextmanager
     def spending(self) -> Iterator[None]:

@@ -26,8 +26,8 @@ class Child:
     """
 
     def __init__(self, machine: Machine) -> None:
-        outcome, write_outcome = os.pipe()
-        command = [sys.executable, "-u", "-m", "worker.train", str(os.getpid()), str(write_outcome)]
+        news, write_news = os.pipe()
+        command = [sys.executable, "-u", "-m", "worker.train", str(os.getpid()), str(write_news)]
         try:
             self._process = subprocess.Popen(
                 command,
@@ -35,13 +35,13 @@ class Child:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                pass_fds=(write_outcome,),
+                pass_fds=(write_news,),
                 env=os.environ | _environment(machine),
             )
         finally:
-            os.close(write_outcome)
-        self.outcome: IO[bytes] = os.fdopen(outcome, "rb", buffering=0)
-        """From here its outcome comes, at the end."""
+            os.close(write_news)
+        self.news: IO[bytes] = os.fdopen(news, "rb", buffering=0)
+        """From here its news come, a line each; what has become of each of its jobs, at last."""
 
     @property
     def pid(self) -> int:
@@ -75,20 +75,19 @@ class Child:
 
         May be called at once: a process that is still importing reads it later.
         """
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(assignment.model_dump_json().encode() + b"\n")
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            return
+        self._tell(assignment.model_dump_json())
 
     def last_words(self) -> str:
         """How a process that has died ended, and what it wrote last."""
         written = os.read(self.output.fileno(), LAST_WORDS_BYTES)
         return f"exit code {self.exit_code}; {written.decode(errors='replace').strip()}"
 
+    def ask_to_stop(self, job_id: str) -> None:
+        """Has it save a checkpoint of one of its jobs at the end of its step, and train only the others on."""
+        self._tell(job_id)
+
     def ask_to_end(self) -> None:
-        """Has it save a checkpoint at the end of its step, and end."""
+        """Has it save a checkpoint of every job at the end of its step, and end."""
         self._signal(signal.SIGTERM)
 
     def kill(self) -> None:
@@ -99,9 +98,17 @@ class Child:
         """Kills what is left of it and lets go of its pipes."""
         self.kill()
         self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout, self.outcome):
+        for pipe in (self._process.stdin, self._process.stdout, self.news):
             assert pipe is not None
             _close(pipe)
+
+    def _tell(self, line: str) -> None:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(line.encode() + b"\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            return
 
     def _signal(self, number: signal.Signals) -> None:
         try:

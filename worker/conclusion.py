@@ -7,19 +7,24 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import TypeAlias, TypeVar, final
+from typing import Final, TypeAlias, TypeVar, final
 
 from worker.artifacts import ArtifactStore, ArtifactStoreUnavailable
-from worker.assignment import Failed, FencedOff, Outcome, Succeeded
+from worker.assignment import Failed, FencedOff, Outcome, Spoilt, Succeeded
 from worker.attempt import Attempt, Claim, Fenced
 from worker.jobs import Cause, Failure, Job, Reason, State
 from worker.keyspace import StoreUnavailable
+from worker.member import Ending
 from worker.store import JobNotFound, JobStore, RecordUnreadable
-from worker.watch import Ending
 
 REPEAT_AFTER_S = 0.5
 HANDED_BACK = Reason(code="worker_stopped", message="its worker was stopped; the next worker continues")
+NEIGHBOUR = Reason(
+    code="neighbour",
+    message="a job that was trained beside it was to end, and did not in time; the next worker continues",
+)
 NOT_BEGUN = Reason(code="not_begun", message="its training process died while it was starting; a worker tries again")
+RELEASED: Final = {Ending.HAND_BACK: HANDED_BACK, Ending.NEIGHBOUR: NEIGHBOUR, None: NOT_BEGUN}
 
 Wake: TypeAlias = Callable[[Job], None]
 Answer = TypeVar("Answer")
@@ -45,11 +50,18 @@ class Conclusion:
         self._store, self._wake, self._artifacts = store, wake, artifacts
         self._lease_s, self._is_stopping = lease_s, is_stopping
 
-    def conclude(self, claim: Claim, ending: Ending | None, outcome: Outcome) -> None:
-        """Ends an attempt whose training process has ended; does nothing to a job that is another attempt's."""
+    def conclude(self, claim: Claim, ending: Ending | None, outcome: Outcome, replicas: int = 1) -> None:
+        """Ends an attempt that its training process has ended; does nothing to a job that is another attempt's.
+
+        Args:
+            claim: the attempt.
+            ending: why it was asked to end; None if it was not.
+            outcome: what came of it.
+            replicas: how many jobs the process trained side by side.
+        """
         attempt = claim.attempt
         logger.info("job %s: attempt %d ends: %s", attempt.job_id, attempt.epoch, _summary(ending, outcome))
-        if self._insist(attempt, partial(_end, claim, ending, outcome)) is State.QUEUED:
+        if self._insist(attempt, partial(_end, claim, ending, outcome, replicas)) is State.QUEUED:
             self._call_a_worker(attempt)
         self._clear(attempt)
 
@@ -87,8 +99,10 @@ class Conclusion:
             logger.warning("files of job %s that nobody needs may be left over: %s", attempt.job_id, error)
 
 
-def _end(claim: Claim, ending: Ending | None, outcome: Outcome) -> State | None:
+def _end(claim: Claim, ending: Ending | None, outcome: Outcome, replicas: int) -> State | None:
     """Ends the attempt as it has turned out: a run that came to its end did so, whatever was asked meanwhile.
+
+    What may be due to the others beside it is not counted: it is tried again beside fewer of them, at last alone.
 
     Returns:
         The state that the job has come to; None if it is another attempt's.
@@ -100,6 +114,9 @@ def _end(claim: Claim, ending: Ending | None, outcome: Outcome) -> State | None:
         case Succeeded(), _:
             attempt.succeed(outcome.result, outcome.artifacts, outcome.progress)
             return State.SUCCEEDED
+        case Spoilt(), _:
+            fewer = outcome.replicas // 2 if outcome.cause is Cause.OOM else 1
+            return attempt.release(_beside_fewer(outcome.failure.message), fewer)
         case Failed(), None:
             return attempt.fail(outcome.cause, outcome.failure)
         case Failed(cause=Cause.ERROR | Cause.DIVERGED), _:
@@ -109,10 +126,16 @@ def _end(claim: Claim, ending: Ending | None, outcome: Outcome) -> State | None:
             return State.CANCELLED
         case _, Ending.PAUSE:
             return attempt.pause()
+        case _, Ending.TIMEOUT if replicas > 1:
+            return attempt.release(_beside_fewer("side by side, it ran longer than timeout_s"), replicas // 2)
         case _, Ending.TIMEOUT:
             return attempt.fail(Cause.TIMEOUT, _timeout(claim.job))
         case _:
-            return attempt.release(HANDED_BACK if ending else NOT_BEGUN)
+            return attempt.release(RELEASED[ending])
+
+
+def _beside_fewer(finding: str) -> Reason:
+    return Reason(code="beside_fewer", message=f"{finding}; it is tried again with fewer jobs, or none, beside it")
 
 
 def _timeout(job: Job) -> Failure:
@@ -121,5 +144,5 @@ def _timeout(job: Job) -> Failure:
 
 
 def _summary(ending: Ending | None, outcome: Outcome) -> str:
-    what = f"{outcome.cause}: {outcome.failure.message}" if isinstance(outcome, Failed) else outcome.kind
+    what = f"{outcome.cause}: {outcome.failure.message}" if isinstance(outcome, Failed | Spoilt) else outcome.kind
     return what if ending is None else f"{what} ({ending})"

@@ -119,6 +119,12 @@ class Submission(RunSpec):
     timeout_s: float | None = Field(
         default=None, gt=0, le=1e8, description="Seconds an attempt may run before the job fails with cause `timeout`."
     )
+    packing: bool = Field(
+        default=True,
+        description="Whether a worker may train it side by side with jobs that differ in seed, learning rate and tau "
+        "alone, where the task can: faster for all, and for each as if it ran alone. On a CPU that holds to the last "
+        "bit; on a GPU, sums may be rounded otherwise.",
+    )
     max_attempts: int = Field(
         default=3,
         ge=1,
@@ -255,6 +261,8 @@ class Job(_Record):
     """Attempts that each cause may end before it fails for good."""
     timeout_s: float | None = None
     """Seconds an attempt may run; null for any time."""
+    packing: bool = True
+    """Whether it may be trained side by side with others."""
     worker: str | None = None
     """The worker that has it, or had it last."""
     progress: JobProgress
@@ -306,7 +314,9 @@ class WorkerRecord(_Record):
     memory_used_gb: float
     """Memory of the machine in use, by whatever program, in GB."""
     job: str | None = None
-    """The job that it is running."""
+    """The job that it is running; the first of them, if they are several."""
+    jobs: tuple[str, ...] = ()
+    """All jobs that it is running: several where it trains them side by side."""
     started_at: datetime
     """When it came to life."""
     heartbeat_age_s: float = 0.0

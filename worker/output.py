@@ -29,7 +29,10 @@ class Output:
 
     def add(self, written: bytes) -> None:
         """Takes up bytes; a character may be split between two calls."""
-        text = self._decoder.decode(written)
+        self.say(self._decoder.decode(written))
+
+    def say(self, text: str) -> None:
+        """Takes up whole characters."""
         with self._change:
             self._text = (self._text + text)[-LARGEST_TEXT:] if self._is_wanted else ""
 

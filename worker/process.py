@@ -108,7 +108,7 @@ class WorkerProcess:
 
     def describe(self) -> WorkerRecord:
         """The worker as it is now."""
-        machine = self._machine
+        machine, jobs = self._machine, self._supervisor.job_ids
         return WorkerRecord(
             name=self._name,
             device=machine.device,
@@ -119,7 +119,8 @@ class WorkerProcess:
             gpu_memory_gb=round(machine.gpu.memory_gb, 3) if machine.gpu else None,
             load=machine.load(),
             memory_used_gb=round(machine.memory_used_gb(), 3),
-            job=self._supervisor.job_id,
+            job=next(iter(jobs), None),
+            jobs=jobs,
             started_at=self._started_at,
             version=version("reinmax-service"),
         )

@@ -7,10 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
+from hashlib import sha256
 from typing import Any, Final
 
 from pydantic import ValidationError
 
+from reinmax_core import forms
 from reinmax_core.run import RunSpec
 from worker.jobs import (
     Hardware,
@@ -29,6 +31,7 @@ FORMAT: Final = 2
 1: the records of the first version, which had no such number. Each field is one of the hash, and files are objects.
 2: a job that has ended is folded, as the scripts undo, and files are rows, as they are read either way.
 """
+FORM_DIGITS: Final = 16
 
 
 def indexes(spec: RunSpec, labels: Mapping[str, str], sweep: str | None = None) -> list[str]:
@@ -46,7 +49,17 @@ def fields_of(submission: Submission) -> dict[str, str]:
         "memory_gb": str(submission.hardware.memory_gb),
         "max_attempts": str(submission.max_attempts),
         "max_attempts_by_cause": json.dumps(submission.limits_by_cause()),
+        "form": _form(submission),
     }
+
+
+def _form(submission: Submission) -> str:
+    """A word that jobs have in common which a worker may train side by side; empty for one that trains alone."""
+    if not submission.packing or not forms.packable(submission):
+        return ""
+    run = forms.form(submission).model_dump_json(include=set(RunSpec.model_fields))
+    needs = (submission.hardware.model_dump_json(), submission.timeout_s, submission.priority)
+    return sha256(repr((run, *needs)).encode()).hexdigest()[:FORM_DIGITS]
 
 
 def job_of(job_id: str, fields: Mapping[str, str], position: int | None) -> Job:
@@ -105,6 +118,7 @@ def _job_of(job_id: str, fields: Mapping[str, str], position: int | None) -> Job
         max_attempts=submission.max_attempts,
         max_attempts_by_cause=submission.limits_by_cause(),
         timeout_s=submission.timeout_s,
+        packing=submission.packing,
         worker=fields.get("worker"),
         progress=_parsed(fields, "progress") or JobProgress(steps=spec.steps),
         metrics=result["metrics"] if result else _parsed(fields, "metrics") or {},

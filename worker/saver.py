@@ -37,18 +37,28 @@ class Saver:
         artifacts: where the files go.
         interval_s: seconds between two checkpoints; more if they take long.
         patience_s: for how long `restore` and `deliver` try again while the artefact store is away.
+        runs: how many are trained side by side, this one among them.
+        say: adds a line to the log of the job.
     """
 
     def __init__(
-        self, attempt: Attempt, artifacts: ArtifactStore, interval_s: float, patience_s: float = PATIENCE_S
+        self,
+        attempt: Attempt,
+        artifacts: ArtifactStore,
+        interval_s: float,
+        patience_s: float = PATIENCE_S,
+        *,
+        runs: int = 1,
+        say: Callable[[str], None] = print,
     ) -> None:
         self._attempt = attempt
         self._artifacts = artifacts
         self._patience_s = patience_s
+        self._say = say
         self._threads = ThreadPoolExecutor(1, "checkpoint")
         self._writing: Future[None] = Future()
         self._writing.set_result(None)
-        self.budget = Budget(interval_s)
+        self.budget = Budget(interval_s, runs)
         """What the run has spent on checkpoints, and when the next is due."""
 
     def close(self) -> None:
@@ -120,12 +130,12 @@ class Saver:
             try:
                 checkpoint.restore(trainer, self._patiently(partial(self._read, saved)))
             except (ValueError, FileNotFoundError) as error:
-                print(f"the checkpoint at step {saved.step} is not used: {error}")
+                self._say(f"the checkpoint at step {saved.step} is not used: {error}")
             else:
-                print(f"continuing at step {saved.step}")
+                self._say(f"continuing at step {saved.step}")
                 return
         if checkpoints:
-            print("starting anew: none of the checkpoints can be used")
+            self._say("starting anew: none of the checkpoints can be used")
             checkpoint.restore(trainer, beginning)
 
     def _write_beside(self, step: int, files: Mapping[str, bytes]) -> None:
@@ -133,7 +143,7 @@ class Saver:
         try:
             self._write(step, files)
         except (ArtifactStoreUnavailable, Fenced, StoreUnavailable) as error:
-            print(f"no checkpoint at step {step}: {error}")
+            self._say(f"no checkpoint at step {step}: {error}")
         finally:
             self.budget.plan(time.monotonic() - began)
 
@@ -157,7 +167,7 @@ class Saver:
             except ArtifactStoreUnavailable as error:
                 if time.monotonic() + pause_s > deadline:
                     raise type(error)(f"{error} (tried again for {self._patience_s:g} s)") from error
-                print(f"trying again in {pause_s:g} s: {error}")
+                self._say(f"trying again in {pause_s:g} s: {error}")
             time.sleep(pause_s)
             pause_s *= 2
 
@@ -175,7 +185,7 @@ class Saver:
             for name in names:
                 self._artifacts.delete(location(self._attempt.job_id, epoch, name))
         except ArtifactStoreUnavailable as error:
-            print(f"files may be left over: {error}")
+            self._say(f"files may be left over: {error}")
 
 
 def _prefix(step: int) -> str:

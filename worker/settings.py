@@ -150,6 +150,9 @@ class Settings(BaseSettings):
     cancel_grace_s: float = Field(default=30.0, ge=0.0, le=3600.0)
     """Seconds a training process has to save a checkpoint and end before it is killed."""
 
+    replicas: int = Field(default=16, ge=1, le=128)
+    """How many jobs a worker trains side by side at most, where they differ in seed, learning rate and tau alone."""
+
     keep_days: float | None = Field(default=None, gt=0.0, le=36_500.0)
     """Days after their end when jobs are removed, with their files. Unset: they are kept."""
 

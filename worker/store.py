@@ -287,6 +287,29 @@ class JobStore:
         epoch = self.keyspace.run("claim", job_id, worker.name, *needs)
         return None if epoch is None else self._claimed(job_id, epoch)
 
+    def take(
+        self, worker: WorkerRecord, lease_s: float, *, replicas: int = 1, token: str | None = None
+    ) -> tuple[Claim, ...]:
+        """Claims the job that a worker should start next; none if there is none for it.
+
+        That is the first in the order of priority and submission of all its queues' jobs that fit. Others of the
+        same form are claimed with it, which may wait further back: as many as fit into the memory too, unless other
+        workers would be left without a job.
+
+        Args:
+            worker: who takes them.
+            lease_s: seconds until they are lost without a beat.
+            replicas: how many there may be in all.
+            token: random; a claim whose answer got lost gives the same attempts when it is repeated with its token.
+        """
+        token = token or secrets.token_hex(TOKEN_BYTES)
+        needs = (worker.name, _milliseconds(lease_s), worker.job_memory_gb, token, replicas)
+        while taken := self.keyspace.run("take", *needs, *worker.queues):
+            claims = [self._claimed(job_id, epoch) for job_id, epoch in taken]
+            if any(claims):  # the others cannot be read, and have failed
+                return tuple(claim for claim in claims if claim)
+        return ()
+
     def attempt(self, job_id: str, epoch: int) -> Attempt:
         """The attempt of that number, for the process that carries it out."""
         return Attempt(self.keyspace, job_id, epoch)

@@ -1,4 +1,4 @@
-"""Attempts at jobs, one at a time: claim, keep the lease, watch the training process, end."""
+"""Attempts at jobs, one training process at a time: claim, keep the leases, watch the process, end."""
 
 from __future__ import annotations
 
@@ -7,19 +7,21 @@ import secrets
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
+from functools import partial
 
 from worker.artifacts import ArtifactStore
-from worker.assignment import Assignment, Failed, Places, Stopped
+from worker.assignment import AssignedJob, Assignment, Failed, Places, Spoilt, Stopped
 from worker.attempt import Claim
 from worker.conclusion import REPEAT_AFTER_S, Conclusion, Wake
 from worker.hardware import Machine
-from worker.jobs import Cause, Failure, WorkerRecord
+from worker.jobs import Cause, Failure, Job, State, WorkerRecord
 from worker.keyspace import StoreUnavailable
+from worker.member import Member
 from worker.settings import Settings
 from worker.standby import Standby
-from worker.store import TOKEN_BYTES, JobNotFound, JobStore
+from worker.store import TOKEN_BYTES, JobNotFound, JobStore, RecordUnreadable
 from worker.watch import Watch
 
 EXIT_TAKES_S = 2.0
@@ -27,11 +29,14 @@ EXIT_TAKES_S = 2.0
 STILLBORN_IN_A_ROW = 3
 """So many training processes that died before they could read an assignment mean that this worker is of no use."""
 
+CRASHES = frozenset({signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV})
+"""Signals that tell of an error of the process, not of its surroundings."""
+
 logger = logging.getLogger(__name__)
 
 
 class Supervisor:
-    """Carries out the jobs that messages name, each attempt in a training process of its own.
+    """Carries out the jobs that are next when a message comes, one or several side by side in a process of their own.
 
     Args:
         store: where jobs are kept.
@@ -67,62 +72,88 @@ class Supervisor:
         )
         self._device = threading.Lock()
         self._stillborn = 0
-        self.job_id: str | None = None
-        """The job that is being carried out."""
+        self._members: Sequence[Member] = ()
+
+    @property
+    def job_ids(self) -> tuple[str, ...]:
+        """The jobs that are being carried out, side by side if they are several."""
+        return tuple(member.job_id for member in self._members if not member.is_concluded)
 
     def shut_down(self) -> None:
-        """Hands the running job back with a checkpoint and claims no more. Returns at once, as signal handlers must."""
+        """Hands the running jobs back with checkpoints and claims no more. Returns at once, as signal handlers must."""
         self._is_stopping.set()
 
     def run(self, job_id: str) -> None:
-        """Makes one attempt at a job, if it is to be had. A message about it means no more than that it might be.
+        """Makes one attempt at the job that is next, and maybe at others beside it, if any is to be had.
 
-        One at a time: a pool of threads that was made larger waits here, for there is but one device.
+        That a message is about a job means no more than that there may be work. One at a time: a pool of threads
+        that was made larger waits here, for there is but one device.
         """
         with self._device:
             try:
-                claim = self._claim(job_id)
+                claims = self._take(job_id)
             except StoreUnavailable as error:
                 logger.warning("job %s was not claimed and is left to the next sweep: %s", job_id, error)
                 return
-            if claim is not None:
-                self._carry_out(claim)
+            if claims:
+                self._call_another(job_id, claims[0].job)
+                self._carry_out([Member(claim) for claim in claims])
 
-    def _claim(self, job_id: str) -> Claim | None:
-        """Claims a job; as long as a claim whose answer was lost could hold it, that is asked for again."""
+    def _take(self, job_id: str) -> Sequence[Claim]:
+        """Claims jobs; as long as a claim whose answer was lost could hold them, they are asked for again."""
         if self._is_stopping.is_set():
             with suppress(JobNotFound):
                 self._wake(self._store.get(job_id))
-            return None
+            return ()
         token, give_up_at = secrets.token_hex(TOKEN_BYTES), time.monotonic() + self._settings.lease_s
+        lease_s, replicas = self._settings.lease_s, self._settings.replicas
         while True:
             try:
-                return self._store.claim(job_id, self._worker(), self._settings.lease_s, token=token)
+                return self._store.take(self._worker(), lease_s, replicas=replicas, token=token)
             except StoreUnavailable:
                 if time.monotonic() > give_up_at or self._is_stopping.wait(REPEAT_AFTER_S):
                     raise
 
-    def _carry_out(self, claim: Claim) -> None:
-        self.job_id = claim.job.id
+    def _call_another(self, job_id: str, taken: Job) -> None:
+        """Wakes another worker for the job that a message was about, where one of another queue came before it.
+
+        Messages in one queue may stand for each other's jobs; those of another queue may not reach the same workers.
+        """
+        with suppress(JobNotFound, RecordUnreadable, StoreUnavailable):
+            named = self._store.get(job_id)
+            if named.status is State.QUEUED and named.queue != taken.queue:
+                self._wake(named)
+
+    def _carry_out(self, members: Sequence[Member]) -> None:
+        self._members = members
         try:
-            self._attempt(claim)
+            self._attempt(members)
         finally:
-            self.job_id = None
+            self._members = ()
             if not self._is_stopping.is_set():
                 self._standby.replenish()
 
-    def _attempt(self, claim: Claim) -> None:
-        attempt, kills = claim.attempt, self._machine.out_of_memory_kills()
-        logger.info("job %s: attempt %d begins", attempt.job_id, attempt.epoch)
+    def _attempt(self, members: Sequence[Member]) -> None:
+        kills = self._machine.out_of_memory_kills()
+        for number, member in enumerate(members):
+            beside = f" beside that of {members[0].job_id}" if number else ""
+            logger.info("job %s: attempt %d begins%s", member.job_id, member.attempt.epoch, beside)
+        conclude = partial(self._conclude, replicas=len(members))
         with closing(self._standby.take()) as child:
-            child.assign(self._assignment(claim))
-            watch = Watch(attempt, child, claim.job.timeout_s, self._settings, self._is_stopping, self._standby)
-            outcome = watch.until_the_end()
+            child.assign(self._assignment(members))
+            watch = Watch(members, child, self._settings, self._is_stopping, self._standby, conclude)
+            left = watch.until_the_end()
             exit_code = child.wait(EXIT_TAKES_S)
-        if outcome is None and watch.has_begun:
-            outcome = _crash(exit_code, self._machine.out_of_memory_kills() > kills)
-        self._conclusion.conclude(claim, watch.ending, outcome or Stopped())
-        self._count(is_stillborn=watch.ending is None and not watch.has_begun)
+        if watch.has_begun:
+            _explain(left, exit_code, self._machine.out_of_memory_kills() > kills)
+        for member in left:
+            conclude(member)
+        watch.wait_for_the_others()
+        self._count(is_stillborn=not watch.has_begun and not any(member.ending for member in members))
+
+    def _conclude(self, member: Member, replicas: int) -> None:
+        self._conclusion.conclude(member.claim, member.ending, member.outcome or Stopped(), replicas)
+        member.is_concluded = True
 
     def _count(self, *, is_stillborn: bool) -> None:
         self._stillborn = self._stillborn + 1 if is_stillborn else 0
@@ -136,26 +167,50 @@ class Supervisor:
             )
             self._resign()
 
-    def _assignment(self, claim: Claim) -> Assignment:
+    def _assignment(self, members: Sequence[Member]) -> Assignment:
+        claims = [member.claim for member in members]
         return Assignment(
-            job_id=claim.job.id,
-            epoch=claim.attempt.epoch,
-            spec=claim.job.spec,
+            jobs=tuple(
+                AssignedJob(
+                    job_id=claim.job.id,
+                    epoch=claim.attempt.epoch,
+                    spec=claim.job.spec,
+                    checkpoints=claim.checkpoints,
+                )
+                for claim in claims
+            ),
             device=self._machine.device,
             device_name=self._machine.name,
-            checkpoints=claim.checkpoints,
             checkpoint_interval_s=self._settings.checkpoint_interval_s,
             places=self._places,
         )
 
 
-def _crash(exit_code: int | None, out_of_memory: bool) -> Failed:
-    """What a process that left no outcome died of."""
+def _explain(members: Sequence[Member], exit_code: int | None, out_of_memory: bool) -> None:
+    """Gives an outcome to those whose process left none: what it died of."""
+    silent = [member for member in members if member.outcome is None]
+    for member in silent:
+        # A process that is asked to end before there is anything to save just does so.
+        is_obedient = exit_code == 0 and member.ending
+        member.outcome = Stopped() if is_obedient else _crash(exit_code, out_of_memory, len(silent))
+
+
+def _crash(exit_code: int | None, out_of_memory: bool, replicas: int) -> Failed | Spoilt:
+    """What a process died of that left no outcome for so many of its jobs."""
     if exit_code is None or exit_code >= 0:
         message = f"the training process ended with exit code {exit_code}; its log says more"
-        return Failed(cause=Cause.ERROR, failure=Failure(type="ProcessEnded", message=message))
-    name = signal.Signals(-exit_code).name
-    if out_of_memory and -exit_code == signal.SIGKILL:
+        return _fault(Cause.ERROR, "ProcessEnded", message, replicas)
+    number = signal.Signals(-exit_code)
+    if out_of_memory and number == signal.SIGKILL:
         message = "the training process was killed because memory ran out; ask for more with hardware.memory_gb"
-        return Failed(cause=Cause.OOM, failure=Failure(type=name, message=message))
-    return Failed(cause=Cause.LOST, failure=Failure(type=name, message=f"the training process was ended by {name}"))
+        return _fault(Cause.OOM, number.name, message, replicas)
+    message = f"the training process was ended by {number.name}"
+    return _fault(Cause.LOST, number.name, message, replicas if number in CRASHES else 1)
+
+
+def _fault(cause: Cause, kind: str, message: str, replicas: int) -> Failed | Spoilt:
+    """One of several jobs may be at fault or not."""
+    failure = Failure(type=kind, message=message)
+    if replicas > 1:
+        return Spoilt(cause=cause, failure=failure, replicas=replicas)
+    return Failed(cause=cause, failure=failure)

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import threading
-import traceback
+from contextlib import suppress
 from types import FrameType
 
 PARENT_DEATH_SIGNAL = 1
@@ -28,10 +28,7 @@ def follow(worker_pid: int) -> None:
 if __name__ == "__main__":
     follow(int(sys.argv[1]))  # before the imports, which take seconds
 
-from worker.assignment import BEGUN, Assignment, Failed, FencedOff, Outcome, Stopped
-from worker.attempt import Fenced
-from worker.jobs import Cause, Failure
-from worker.memory import ran_out
+from worker.assignment import BEGUN, Assignment, News
 from worker.training import Training, get_ready
 
 
@@ -39,71 +36,73 @@ class StopRequested(BaseException):
     """The worker asked the process to end before the first step, where there is nothing to save."""
 
 
-class StopSignal:
-    """SIGTERM: ends the process at once before training, and is otherwise noticed at the end of a step."""
+class Wishes:
+    """What the worker wants: SIGTERM ends all, a line on standard input with the id of a job ends that one.
+
+    Before training, SIGTERM ends the process at once; all else is noticed at the end of a step.
+    """
 
     def __init__(self) -> None:
-        self.requested = False
         self.is_training = False
+        self._ends_all = False
+        self._ended: set[str] = set()
         signal.signal(signal.SIGTERM, self._receive)
 
+    def end(self, job_id: str) -> bool:
+        """Whether the run of a job is to end with a checkpoint."""
+        return self._ends_all or job_id in self._ended
+
+    def listen(self) -> None:
+        """Takes up lines until the worker is gone, who holds the other end as long as it wants this process."""
+        for line in sys.stdin.buffer:
+            self._ended.add(line.decode().strip())
+        os.killpg(os.getpgrp(), signal.SIGKILL)
+
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        self.requested = True
+        self._ends_all = True
         if not self.is_training:
             raise StopRequested
 
 
+class Herald:
+    """Tells the worker the news, from any thread."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._pipe = os.fdopen(descriptor, "wb")
+        self._turn = threading.Lock()
+
+    def begin(self) -> None:
+        """The assignment is there."""
+        self._write(BEGUN)
+
+    def tell(self, news: News) -> None:
+        """Writes a line, whole."""
+        self._write(news.model_dump_json().encode() + b"\n")
+
+    def _write(self, line: bytes) -> None:
+        with self._turn:
+            self._pipe.write(line)
+            self._pipe.flush()
+
+
 def main() -> None:
-    """Carries out one assignment from standard input; its outcome goes to the file descriptor in argv."""
-    try:
-        outcome = _wait_and_work(StopSignal(), int(sys.argv[2]))
-    except StopRequested:
-        outcome = Stopped()
-    if outcome is not None:
-        os.write(int(sys.argv[2]), outcome.model_dump_json().encode())
+    """Carries out one assignment from standard input; the news go to the file descriptor in argv."""
+    with suppress(StopRequested):
+        _wait_and_work(Wishes(), Herald(int(sys.argv[2])))
     sys.stdout.flush()
     os._exit(0)  # taking the interpreter and torch down in order would take a tenth of a second
 
 
-def _wait_and_work(stop: StopSignal, outcome_fd: int) -> Outcome | None:
-    """The outcome of the assignment; None if the worker never gave one."""
+def _wait_and_work(wishes: Wishes, herald: Herald) -> None:
+    """Returns at once if the worker never gives an assignment."""
     get_ready()
     gc.freeze()
     line = sys.stdin.buffer.readline()
     if not line:
-        return None
-    os.write(outcome_fd, BEGUN)
-    threading.Thread(target=_die_with_the_worker, daemon=True).start()
-    return carry_out(Assignment.model_validate_json(line), stop)
-
-
-def carry_out(assignment: Assignment, stop: StopSignal) -> Outcome:
-    """Trains, and says what came of it; the traceback of an error goes to standard error, which is the job's log."""
-    try:
-        return Training(assignment).run(stop)
-    except Fenced as error:
-        print(error)
-        return FencedOff()
-    except Exception as error:  # noqa: BLE001  (the job has to be told, whatever went wrong)
-        traceback.print_exc()
-        return Failed(
-            cause=_cause(error), failure=Failure(type=type(error).__name__, message=str(error) or repr(error))
-        )
-
-
-def _cause(error: Exception) -> Cause:
-    from reinmax_core.trainer import Diverged
-
-    if isinstance(error, Diverged):
-        return Cause.DIVERGED
-    return Cause.OOM if ran_out(error) else Cause.ERROR
-
-
-def _die_with_the_worker() -> None:
-    """The worker holds the other end of standard input as long as it lives and wants this process."""
-    while sys.stdin.buffer.read(1):
-        continue
-    os.killpg(os.getpgrp(), signal.SIGKILL)
+        return
+    herald.begin()
+    threading.Thread(target=wishes.listen, daemon=True).start()
+    Training(Assignment.model_validate_json(line), herald.tell).run(wishes)
 
 
 if __name__ == "__main__":

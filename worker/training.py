@@ -1,188 +1,149 @@
-"""One attempt inside the training process: drive the trainer, report, save, and write the artefacts."""
+"""An assignment inside the training process: train its jobs, alone or side by side, until each has come to its end."""
 
 from __future__ import annotations
 
-import subprocess
-import time
+from collections.abc import Callable
 from contextlib import closing
-from functools import cache
-from importlib.metadata import version
-from pathlib import Path
-from platform import python_version
-from typing import Protocol
-
-import torch
+from functools import partial
+from typing import Protocol, final
 
 from reinmax_core import checkpoint
 from reinmax_core.data.base import DataSource
-from reinmax_core.pictures import png
+from reinmax_core.replicas import Replicas, trainers_of
 from reinmax_core.run import RunSpec
 from reinmax_core.trainer import Trainer
-from worker.artifacts import ArtifactStore, ArtifactStoreUnavailable
-from worker.assignment import Assignment, Outcome, Stopped, Succeeded
-from worker.attempt import Fenced
-from worker.jobs import Environment
-from worker.keyspace import StoreUnavailable
-from worker.reporter import INTERVAL_S, Reporter
+from worker.artifacts import ArtifactStore
+from worker.assignment import AssignedJob, Assignment, News, Outcome, Said
+from worker.environment import environment, revision
 from worker.saver import PATIENCE_S, Saver
-from worker.series import SeriesByName, encode
 from worker.store import JobStore
+from worker.trainee import Trainee
 
 
-class Stop(Protocol):
+class Wishes(Protocol):
     """What the worker wants."""
 
-    requested: bool
-    """Whether the run is to end with a checkpoint."""
     is_training: bool
     """Set once there is something to save."""
+
+    def end(self, job_id: str) -> bool:
+        """Whether the run of a job is to end with a checkpoint."""
 
 
 def get_ready() -> None:
     """Runs the slow first time of everything that does not depend on the job."""
-    _revision()
+    revision()
     spec = RunSpec.model_validate({"task": {"name": "polynomial", "latents": 2}, "estimator": "reinmax", "steps": 2})
     trainer = Trainer(spec)
     for _ in trainer:
         checkpoint.restore(trainer, checkpoint.encode(trainer))
 
 
+@final
 class Training:
-    """An attempt, from its assignment to its outcome.
+    """Attempts at one job, or at several of one form side by side, from the assignment to the outcome of each.
 
     Args:
         assignment: what to do.
+        tell: takes the outcomes, from any thread.
         patience_s: for how long what cannot be done without is tried again while the artefact store is away.
     """
 
-    def __init__(self, assignment: Assignment, patience_s: float = PATIENCE_S) -> None:
+    def __init__(self, assignment: Assignment, tell: Callable[[News], None], patience_s: float = PATIENCE_S) -> None:
         places = assignment.places
-        self._assignment = assignment
+        self._assignment, self._tell, self._patience_s = assignment, tell, patience_s
         self._store = JobStore.connect(places.redis_url, patience_s=places.patience_s)
-        self._attempt = self._store.attempt(assignment.job_id, assignment.epoch)
-        artifacts = ArtifactStore(places.artifacts_url)
-        self._saver = Saver(self._attempt, artifacts, assignment.checkpoint_interval_s, patience_s)
+        self._artifacts = ArtifactStore(places.artifacts_url)
         self._source = DataSource(directory=places.data_dir, mirrors=places.data_mirror)
+        self._trainees = [self._trainee(job) for job in assignment.jobs]
 
-    def run(self, stop: Stop) -> Outcome:
-        """Trains to the end, or to the step at which the worker wants it to stop.
-
-        Raises:
-            Fenced: the job is another attempt's.
-            Diverged: a loss is not finite.
-            DataUnavailable: a data set is not to be had.
-            ArtifactStoreUnavailable: the checkpoint to go on from cannot be read, or the artefacts cannot be written.
-            NoSpace: there is no room for the artefacts.
-        """
-        with closing(self._store.keyspace), closing(self._saver):
-            return self._run(stop)
-
-    def _run(self, stop: Stop) -> Outcome:
-        trainer = self._trainer()
-        with Reporter(self._attempt, trainer) as reporter:
-            self._start(trainer, reporter)
-            stop.is_training = True
+    def run(self, wishes: Wishes) -> None:
+        """Trains each job to its end, or to the step at which the worker wants it to stop."""
+        with closing(self._store.keyspace):
             try:
-                return self._train(trainer, reporter, stop)
-            except Fenced:
-                raise
-            except Exception:
-                # The points before a failure explain it, and they end with this process.
-                reporter.flush(self._assignment.places.patience_s)
-                raise
+                self._train(wishes)
+            except Exception as error:  # noqa: BLE001  (the jobs have to be told, whatever went wrong)
+                self._fail(error)
+            for trainee in self._trainees:
+                trainee.wait()
 
-    def _train(self, trainer: Trainer, reporter: Reporter, stop: Stop) -> Outcome:
-        for progress in trainer:
-            reporter.note(progress)
-            if stop.requested and trainer.step < trainer.spec.steps:
-                return self._stopped(trainer, reporter)
-            if self._saver.is_due:
-                self._save_in_passing(trainer, reporter)
-        return self._succeeded(trainer, reporter)
+    @property
+    def _under_way(self) -> list[Trainee]:
+        return [trainee for trainee in self._trainees if trainee.is_under_way]
 
-    def _trainer(self) -> Trainer:
-        assignment, spec = self._assignment, self._assignment.spec
-        print(f"{spec.task.name} with {spec.estimator.name} on {assignment.device_name}: {spec.steps} steps")
-        trainer = Trainer(spec, device=assignment.device, source=self._source)
-        self._saver.restore(trainer, assignment.checkpoints)
-        return trainer
+    def _train(self, wishes: Wishes) -> None:
+        trainees = dict(zip(self._trainers(), self._trainees, strict=True))
+        self._begin(trainees)
+        wishes.is_training = True
+        going = [trainer for trainer, trainee in trainees.items() if trainee.is_under_way]
+        if len(going) == 1:
+            _alone(going[0], trainees[going[0]], wishes)
+        elif going:
+            _side_by_side(Replicas(going), trainees, wishes)
 
-    def _start(self, trainer: Trainer, reporter: Reporter) -> None:
-        environment = self._environment(trainer.spec)
-        while True:
-            try:
-                return self._attempt.start(reporter.progress(), trainer.final, environment)
-            except StoreUnavailable:
-                time.sleep(INTERVAL_S)
+    def _begin(self, trainees: dict[Trainer, Trainee]) -> None:
+        about = self._assignment
+        known = environment(about.jobs[0].spec, about.device, about.device_name, self._source)
+        for trainer, trainee in trainees.items():
+            trainee.begin(trainer, known)
 
-    def _save_in_passing(self, trainer: Trainer, reporter: Reporter) -> None:
-        """Saves if the store has all points up to this step, so that a resumed run tells none twice; never waits."""
-        with self._saver.budget.spending():
-            if reporter.try_to_flush():
-                self._saver.begin(trainer)
-            else:
-                print(f"no checkpoint at step {trainer.step}: the job store does not serve")
-                self._saver.budget.plan()
+    def _trainers(self) -> tuple[Trainer, ...]:
+        about, beside = self._assignment, len(self._assignment.jobs) - 1
+        company = f", side by side with {beside} other jobs" if beside else ""
+        for job in about.jobs:
+            pair = f"{job.spec.task.name} with {job.spec.estimator.name}"
+            self._say(job, f"{pair} on {about.device_name}: {job.spec.steps} steps{company}")
+        return trainers_of([job.spec for job in about.jobs], device=about.device, source=self._source)
 
-    def _stopped(self, trainer: Trainer, reporter: Reporter) -> Stopped:
-        reporter.flush()
-        try:
-            self._saver.save(trainer)
-        except (StoreUnavailable, ArtifactStoreUnavailable) as error:
-            print(f"no checkpoint at step {trainer.step}: {error}")
-        print(f"stopped at step {trainer.step}")
-        return Stopped()
+    def _fail(self, error: Exception) -> None:
+        """Ends those that are under way, each of which may have been at fault."""
+        under_way = self._under_way
+        for trainee in under_way:
+            trainee.fail(error, len(under_way))
 
-    def _succeeded(self, trainer: Trainer, reporter: Reporter) -> Succeeded:
-        reporter.flush()
-        result = trainer.result()
-        files = {
-            checkpoint.MODEL: checkpoint.encode(trainer)[checkpoint.MODEL],
-            "result.json": result.model_dump_json(indent=2).encode(),
-            "metrics.json": _json_of(self._series()),
-            "spec.json": trainer.spec.model_dump_json(indent=2).encode(),
-        }
-        artifacts = self._saver.deliver(
-            files | {f"{name}.png": png(levels) for name, levels in trainer.pictures().items()}
+    def _trainee(self, job: AssignedJob) -> Trainee:
+        about, say = self._assignment, partial(self._say, job)
+        attempt = self._store.attempt(job.job_id, job.epoch)
+        saver = Saver(
+            attempt,
+            self._artifacts,
+            about.checkpoint_interval_s,
+            self._patience_s,
+            runs=len(about.jobs),
+            say=say,
         )
-        print(f"done in {trainer.wall_time_s:.1f} s of training")
-        return Succeeded(result=result, artifacts=artifacts, progress=reporter.progress())
+        tell = partial(self._tell_outcome, job)
+        return Trainee(job, self._store, saver, say, tell, about.places.patience_s, len(about.jobs))
 
-    def _series(self) -> SeriesByName:
-        while True:
-            try:
-                return self._store.metrics(self._assignment.job_id)
-            except StoreUnavailable:
-                time.sleep(INTERVAL_S)
+    def _say(self, job: AssignedJob, line: str) -> None:
+        """Adds a line to the log of a job, which is standard output for one that is alone."""
+        if len(self._assignment.jobs) == 1:
+            print(line)
+        else:
+            self._tell(News(job_id=job.job_id, content=Said(text=f"{line}\n")))
 
-    def _environment(self, spec: RunSpec) -> Environment:
-        digests = (data_set.digests(self._source) for data_set in spec.task.datasets())
-        return Environment(
-            versions=_versions(),
-            device=f"{self._assignment.device} ({self._assignment.device_name})",
-            threads=torch.get_num_threads(),
-            revision=_revision(),
-            data={name: digest for known in digests for name, digest in known.items()},
-            deterministic=self._assignment.device == "cpu",
-        )
+    def _tell_outcome(self, job: AssignedJob, outcome: Outcome) -> None:
+        self._tell(News(job_id=job.job_id, content=outcome))
 
 
-def _json_of(series: SeriesByName) -> bytes:
-    return f'{{"series":{encode(series)}}}'.encode()
+def _alone(trainer: Trainer, trainee: Trainee, wishes: Wishes) -> None:
+    for progress in trainer:
+        trainee.take(progress, is_wanted=not wishes.end(trainee.job.job_id))
+        if not trainee.is_under_way:
+            return
 
 
-def _versions() -> dict[str, str]:
-    return {"python": python_version()} | {name: version(name) for name in ("torch", "numpy", "reinmax-service")}
+def _side_by_side(replicas: Replicas, trainees: dict[Trainer, Trainee], wishes: Wishes) -> None:
+    for trainer, progress in replicas:
+        trainee = trainees[trainer]
+        trainee.take(progress, is_wanted=not wishes.end(trainee.job.job_id))
+        if not trainee.is_under_way:
+            replicas.drop(trainer)
+        _part_with(replicas, trainees)
+    _part_with(replicas, trainees)
 
 
-@cache
-def _revision() -> str | None:
-    """The git revision of the code, where it runs from a checkout."""
-    checkout = Path(__file__).parents[1]
-    command = ("git", "-C", str(checkout), "rev-parse", "HEAD")
-    if not (checkout / ".git").exists():
-        return None
-    try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None
+def _part_with(replicas: Replicas, trainees: dict[Trainer, Trainee]) -> None:
+    """Ends those whose loss is no longer finite."""
+    for trainer, error in replicas.diverged.items():
+        trainees[trainer].fail(error)

@@ -1,4 +1,4 @@
-"""Watches one training process: its output, its outcome, its lease, and the reasons to end it."""
+"""Watches one training process: its output, its outcomes, its leases, and the reasons to end it or a part of it."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import os
 import selectors
 import threading
 import time
-from enum import StrEnum
+from collections.abc import Callable, Sequence
 
-from worker.assignment import Outcome, outcomes
-from worker.attempt import Attempt, Order
+from worker.assignment import News, Said
+from worker.attempt import Order
 from worker.child import Child
 from worker.heartbeat import Heartbeat
-from worker.output import Output
+from worker.member import Ending, Member
 from worker.settings import Settings
 from worker.standby import Standby
 
@@ -24,61 +24,62 @@ LAST_OUTPUT_S = 1.0
 """How long processes that a dead training process left behind may hold its output open."""
 
 
-class Ending(StrEnum):
-    """Why a training process is ended before its time."""
-
-    CANCEL = "cancel"
-    PAUSE = "pause"
-    TIMEOUT = "timeout"
-    HAND_BACK = "hand back"
-    FENCED = "fenced"
-
-
 class Watch:
     """The life of one training process, from its assignment to its end.
 
     Args:
-        attempt: what it is about.
+        members: what it is about.
         child: the process.
-        timeout_s: seconds it may run; None for ever.
         settings: lease and grace.
         is_stopping: set when the worker shuts down.
         standby: told when the next training process may be started.
+        conclude: ends an attempt in the store, whose outcome is there; called from another thread.
     """
 
     def __init__(
         self,
-        attempt: Attempt,
+        members: Sequence[Member],
         child: Child,
-        timeout_s: float | None,
         settings: Settings,
         is_stopping: threading.Event,
         standby: Standby,
+        conclude: Callable[[Member], None],
     ) -> None:
         self._child = child
         self._settings, self._is_stopping, self._standby = settings, is_stopping, standby
+        self._conclude = conclude
         self._began = time.monotonic()
-        self._timeout_s = timeout_s
+        self._timeout_s = members[0].claim.job.timeout_s
         self._kill_at: float | None = None
-        self._output = Output(attempt)
-        self._heartbeat = Heartbeat(attempt, self._output, settings.lease_s)
-        self._outcome = b""
-        self.ending: Ending | None = None
-        """Why the process was asked to end; None if it was not."""
+        self._heartbeat = Heartbeat(members, settings.lease_s)
+        self._members = {member.job_id: member for member in members}
+        self._unfinished = b""
+        self._farewells: list[threading.Thread] = []
+        self.has_begun = False
+        """Whether the process has read its assignment."""
 
-    def until_the_end(self) -> Outcome | None:
-        """Waits for the process to end. Returns what it says came of the run; None if it could not say."""
+    def until_the_end(self) -> Sequence[Member]:
+        """Waits for the process to end.
+
+        Returns:
+            Those who are left to be concluded, with their outcome if the process could say it: at least the last one.
+        """
         with selectors.DefaultSelector() as pipes, self._heartbeat:
-            pipes.register(self._child.output, selectors.EVENT_READ, self._output.add)
-            pipes.register(self._child.outcome, selectors.EVENT_READ, self._add_outcome)
+            pipes.register(self._child.output, selectors.EVENT_READ, self._add_output)
+            pipes.register(self._child.news, selectors.EVENT_READ, self._add_news)
             self._watch(pipes)
-        self._output.send()
-        return outcomes.validate_json(self._outcome) if self._outcome.strip() else None
+        for member in self._members.values():
+            member.output.send()
+        return list(self._members.values())
+
+    def wait_for_the_others(self) -> None:
+        """Returns once those are concluded who had ended before."""
+        for farewell in self._farewells:
+            farewell.join()
 
     @property
-    def has_begun(self) -> bool:
-        """Whether the process has read its assignment."""
-        return bool(self._outcome)
+    def _under_way(self) -> list[Member]:
+        return [member for member in self._members.values() if member.outcome is None]
 
     def _watch(self, pipes: selectors.BaseSelector) -> None:
         next_tick, ended_at = 0.0, float("inf")
@@ -98,34 +99,87 @@ class Watch:
             else:
                 pipes.unregister(key.fileobj)
 
-    def _add_outcome(self, written: bytes) -> None:
-        self._outcome += written
+    def _add_output(self, written: bytes) -> None:
+        for member in self._under_way:
+            member.output.add(written)
+
+    def _add_news(self, written: bytes) -> None:
+        *lines, self._unfinished = (self._unfinished + written).split(b"\n")
+        for line in lines:
+            self.has_begun = True
+            if line:
+                self._hear(News.model_validate_json(line))
+
+    def _hear(self, news: News) -> None:
+        member = self._members[news.job_id]
+        if isinstance(news.content, Said):
+            member.output.say(news.content.text)
+            return
+        member.outcome = news.content
+        if self._under_way:
+            del self._members[news.job_id]
+            self._farewells.append(threading.Thread(target=self._part_with, args=(member,), name="farewell"))
+            self._farewells[-1].start()
+
+    def _part_with(self, member: Member) -> None:
+        """Concludes an attempt while others go on; its lease is extended until then."""
+        self._heartbeat.leave_out(member)
+        member.output.send()
+        self._conclude(member)
 
     def _tick(self) -> None:
-        self._obey(self._heartbeat.order)
-        age_s = time.monotonic() - self._began
-        if self._timeout_s is not None and age_s > self._timeout_s:
-            self._end(Ending.TIMEOUT)
+        orders = self._heartbeat.orders
+        for member in self._under_way:
+            self._obey(member, orders.get(member.job_id, Order.CONTINUE))
+        now = time.monotonic()
+        if self._timeout_s is not None and now - self._began > self._timeout_s:
+            self._end_all(Ending.TIMEOUT)
         if self._is_stopping.is_set():
-            self._end(Ending.HAND_BACK)
-        if self._kill_at is not None and time.monotonic() > self._kill_at:
+            self._end_all(Ending.HAND_BACK)
+        if any(now > member.end_by for member in self._under_way):
+            self._end_all(Ending.NEIGHBOUR)
+        if self._kill_at is not None and now > self._kill_at:
             self._child.kill()
-        if age_s > REPLENISH_AFTER_S and not self._is_stopping.is_set():
+        if now - self._began > REPLENISH_AFTER_S and not self._is_stopping.is_set():
             self._standby.replenish()
 
-    def _obey(self, order: Order) -> None:
+    def _obey(self, member: Member, order: Order) -> None:
         match order:
             case Order.CANCEL:
-                self._end(Ending.CANCEL)
+                self._end(member, Ending.CANCEL)
             case Order.PAUSE:
-                self._end(Ending.PAUSE)
+                self._end(member, Ending.PAUSE)
             case Order.FENCED:
-                self.ending = Ending.FENCED
-                self._child.kill()
+                self._let_go(member)
 
-    def _end(self, ending: Ending) -> None:
-        """Asks the process to save a checkpoint and end; it is killed if it takes too long."""
-        if self.ending is None:
-            self.ending = ending
+    def _let_go(self, member: Member) -> None:
+        """Ends the run of a job that is another attempt's: at once, unless there are others beside it."""
+        is_first, member.ending = member.ending is None, Ending.FENCED
+        if all(other.ending is Ending.FENCED for other in self._under_way):
+            self._child.kill()
+        elif is_first:
+            self._ask(member)
+
+    def _end(self, member: Member, ending: Ending) -> None:
+        if member.ending is None:
+            member.ending = ending
+            self._ask(member)
+
+    def _ask(self, member: Member) -> None:
+        """Has the run of a job end with a checkpoint; it costs the others theirs if it takes too long."""
+        if all(other.ending for other in self._under_way):
+            self._ask_all()
+        else:
+            member.end_by = time.monotonic() + self._settings.cancel_grace_s
+            self._child.ask_to_stop(member.job_id)
+
+    def _end_all(self, ending: Ending) -> None:
+        for member in self._under_way:
+            member.ending = member.ending or ending
+        self._ask_all()
+
+    def _ask_all(self) -> None:
+        """Asks the process to save a checkpoint of all and end; it is killed if it takes too long."""
+        if self._kill_at is None:
             self._kill_at = time.monotonic() + self._settings.cancel_grace_s
             self._child.ask_to_end()

@@ -49,6 +49,7 @@ def as_it_would_be(submission: Submission, workers: Iterable[WorkerRecord]) -> J
         max_attempts=submission.max_attempts,
         max_attempts_by_cause=submission.limits_by_cause(),
         timeout_s=submission.timeout_s,
+        packing=submission.packing,
         progress=JobProgress(steps=submission.steps),
         created_at=datetime.now(UTC),
     )

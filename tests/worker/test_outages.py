@@ -19,10 +19,11 @@ from worker.artifacts import ArtifactStore, location
 from worker.child import Child
 from worker.hardware import Machine
 from worker.jobs import State
+from worker.member import Ending, Member
 from worker.settings import Settings
 from worker.standby import Standby
 from worker.store import JobStore
-from worker.watch import Ending, Watch
+from worker.watch import Watch
 
 LEASE_S = 6.0
 OUTAGE_S = 3.0
@@ -132,10 +133,11 @@ def test_a_run_goes_on_through_an_outage_shorter_than_the_lease(
 
 
 def test_a_training_process_is_watched_while_the_server_does_not_answer(store: JobStore, server: OwnServer) -> None:
-    machine, claim = Machine(), store.claim(store.submit(submission()).job.id, worker(), lease_s=60)
+    machine, claim = Machine(), store.claim(store.submit(submission(timeout_s=1)).job.id, worker(), lease_s=60)
     assert claim is not None
+    member, settings = Member(claim), Settings(cancel_grace_s=0.5)
     with closing(Child(machine)) as child, ThreadPoolExecutor(1) as threads:
-        watch = Watch(claim.attempt, child, 1.0, Settings(cancel_grace_s=0.5), threading.Event(), Standby(machine))
+        watch = Watch([member], child, settings, threading.Event(), Standby(machine), lambda member: None)
         server.hang()
         try:
             outcome = threads.submit(watch.until_the_end)
@@ -143,4 +145,5 @@ def test_a_training_process_is_watched_while_the_server_does_not_answer(store: J
             assert not outcome.done(), "a beat is under way still"
         finally:
             server.go_on()
-        assert outcome.result(ANSWER_S) is None and watch.ending is Ending.TIMEOUT
+        assert outcome.result(ANSWER_S) == [member]
+        assert member.outcome is None and member.ending is Ending.TIMEOUT

@@ -19,19 +19,47 @@ from reinmax_core.trainer import Diverged
 from tests.worker.places import fill, make_room, slow_place, small_disk
 from tests.worker.samples import submission, worker
 from worker.artifacts import ArtifactStore, ArtifactStoreUnavailable, NoSpace, location
-from worker.assignment import Assignment, Outcome, Places, Stopped, Succeeded
+from worker.assignment import (
+    AssignedJob,
+    Assignment,
+    Failed,
+    News,
+    Outcome,
+    Places,
+    Said,
+    Stopped,
+    Succeeded,
+)
 from worker.jobs import Cause, Failure, State
-from worker.saver import Saver
+from worker.saver import PATIENCE_S, Saver
 from worker.store import JobStore
 from worker.training import Training
 
 
 @dataclass
-class Stop:
+class Wishes:
     """What the worker wants."""
 
-    requested: bool = False
+    is_over: bool = False
     is_training: bool = False
+
+    def end(self, job_id: str) -> bool:
+        return self.is_over
+
+
+def carry_out(assignment: Assignment, wishes: Wishes | None = None, patience_s: float = PATIENCE_S) -> Outcome:
+    """What comes of an assignment of one job."""
+    told: list[News] = []
+    Training(assignment, told.append, patience_s).run(wishes or Wishes())
+    (news,) = told
+    assert news.job_id == assignment.jobs[0].job_id and not isinstance(news.content, Said)
+    return news.content
+
+
+def failure(outcome: Outcome, kind: type[Exception]) -> str:
+    """The message of the error that a run has ended with."""
+    assert isinstance(outcome, Failed) and outcome.failure.type == kind.__name__
+    return outcome.failure.message
 
 
 @pytest.fixture
@@ -42,13 +70,11 @@ def assign(store: JobStore, redis_database: str, tmp_path: Path) -> Callable[...
         spec = submission(**settings)
         claimed = store.claim(store.submit(spec).job.id, worker(), lease_s=600)
         assert claimed is not None
+        job = AssignedJob(job_id=claimed.job.id, epoch=claimed.attempt.epoch, spec=spec.run_spec(), checkpoints=())
         return Assignment(
-            job_id=claimed.job.id,
-            epoch=claimed.attempt.epoch,
-            spec=spec.run_spec(),
+            jobs=(job,),
             device="cpu",
             device_name="a processor",
-            checkpoints=(),
             checkpoint_interval_s=0.4,
             places=Places(
                 redis_url=redis_database,
@@ -67,7 +93,7 @@ def test_a_run_goes_on_where_its_checkpoints_cannot_be_written_and_waits_with_it
     (tmp_path / "place").write_bytes(b"not a folder")
     written, began = "", time.monotonic()
     with ThreadPoolExecutor(1) as threads:
-        outcome = threads.submit(Training(assign(steps=1000)).run, Stop())
+        outcome = threads.submit(carry_out, assign(steps=1000))
         while "trying again in" not in written and not outcome.done():
             written += capsys.readouterr().out
             time.sleep(0.02)
@@ -79,7 +105,7 @@ def test_a_run_goes_on_where_its_checkpoints_cannot_be_written_and_waits_with_it
 
 def begin(assignment: Assignment, threads: ThreadPoolExecutor) -> Future[Outcome]:
     """A run in the background; its patience with the artefact store is short."""
-    return threads.submit(Training(assignment, patience_s=0.6).run, Stop())
+    return threads.submit(carry_out, assignment, patience_s=0.6)
 
 
 def until(condition: Callable[[], object]) -> None:
@@ -96,17 +122,17 @@ def test_a_run_that_meets_a_full_disk_trains_on_fails_and_goes_on_from_its_last_
     with small_disk(tmp_path / "disk") as url, ThreadPoolExecutor(1) as threads:
         undisturbed = begin(assign(url, steps=6000), threads).result(60)
         assignment = assign(url, steps=6000)
-        job_id, attempt = assignment.job_id, store.attempt(assignment.job_id, 1)
+        job_id = assignment.jobs[0].job_id
+        attempt = store.attempt(job_id, 1)
         run = begin(assignment, threads)
         until(lambda: attempt.checkpoints() or run.done())
         fill(url)
-        with pytest.raises(NoSpace, match="no space is left for artefacts in") as raised:
-            run.result(60)
-        assert url in str(raised.value) and "tried again for 0.6 s" in str(raised.value)
+        message = failure(run.result(60), NoSpace)
+        assert f"no space is left for artefacts in {url}" in message and "tried again for 0.6 s" in message
         said = capsys.readouterr().out
         assert "no checkpoint at step" in said and store.get(job_id).progress.step == 6000, "it trains on"
         last_good = attempt.checkpoints()[0]
-        attempt.fail(Cause.ERROR, Failure(type=type(raised.value).__name__, message=str(raised.value)))
+        attempt.fail(Cause.ERROR, Failure(type=NoSpace.__name__, message=message))
         assert store.get(job_id).status is State.FAILED
 
         make_room(url)
@@ -122,7 +148,8 @@ def claimed(store: JobStore, job_id: str, before: Assignment) -> Assignment:
     """The assignment of the next attempt at a job."""
     claim = store.claim(job_id, worker(), lease_s=600)
     assert claim is not None
-    return before.model_copy(update={"epoch": claim.attempt.epoch, "checkpoints": claim.checkpoints})
+    later = {"epoch": claim.attempt.epoch, "checkpoints": claim.checkpoints}
+    return before.model_copy(update={"jobs": (before.jobs[0].model_copy(update=later),)})
 
 
 def digest_of_model(outcome: Succeeded) -> str:
@@ -135,7 +162,7 @@ def test_a_slow_place_changes_nothing_of_a_run(assign: Callable[..., Assignment]
         outcomes = [begin(assignment, threads).result(60) for assignment in (slow, fast)]
     digests = [digest_of_model(outcome) for outcome in outcomes if isinstance(outcome, Succeeded)]
     assert len(digests) == 2 and digests[0] == digests[1]
-    assert store.attempt(slow.job_id, 1).checkpoints(), "it has saved some"
+    assert store.attempt(slow.jobs[0].job_id, 1).checkpoints(), "it has saved some"
 
 
 def test_patience_with_the_artefact_store_ends(store: JobStore, tmp_path: Path) -> None:
@@ -166,16 +193,16 @@ def test_a_job_on_images_of_ones_own_leaves_pictures_and_names_its_data(
     assign: Callable[..., Assignment], store: JobStore, tmp_path: Path
 ) -> None:
     path, assignment = put_letters(tmp_path, (5, 4)), assign(task=OWN, steps=20)
-    outcome = Training(assignment).run(Stop())
+    outcome, (job,) = carry_out(assignment), assignment.jobs
     assert isinstance(outcome, Succeeded)
     assert {"reconstructions.png", "samples.png"} < {artifact.name for artifact in outcome.artifacts}
     artifacts = ArtifactStore(str(tmp_path / "place"))
     # Rows of 16 images: the six test images over their reconstructions; eight rows of samples.
     for name, size in (("reconstructions", (64, 10)), ("samples", (64, 40))):
-        content = artifacts.read(location(assignment.job_id, assignment.epoch, f"{name}.png"))
+        content = artifacts.read(location(job.job_id, job.epoch, f"{name}.png"))
         with Image.open(io.BytesIO(content)) as picture:
             assert picture.size == size
-    environment = store.get(assignment.job_id).environment
+    environment = store.get(job.job_id).environment
     assert environment is not None
     assert environment.data == {"own/letters.npz": hashlib.sha256(path.read_bytes()).hexdigest()}
     assert outcome.result.notes == {"images": "the user's own file own/letters.npz, tested on 6 images"}
@@ -186,19 +213,18 @@ def test_images_that_do_not_fit_end_a_job_before_it_trains(
 ) -> None:
     put_letters(tmp_path, (4, 5))
     assignment = assign(task=OWN, steps=20)
-    with pytest.raises(ImagesUnfit, match=r"\[images, 5, 4\] or \[images, 20\], but has \[60, 4, 5\]"):
-        Training(assignment).run(Stop())
-    assert store.get(assignment.job_id).progress.step == 0
+    message = failure(carry_out(assignment), ImagesUnfit)
+    assert "[images, 5, 4] or [images, 20], but has [60, 4, 5]" in message
+    assert store.get(assignment.jobs[0].job_id).progress.step == 0
 
 
 def test_the_points_before_a_divergence_are_told(assign: Callable[..., Assignment], store: JobStore) -> None:
     exploding = {"name": "sgd", "lr": 100.0, "weight_decay": 1.0}
     assignment = assign(optimizer=exploding, log_every=1)
-    with pytest.raises(Diverged) as raised:
-        Training(assignment).run(Stop())
-    (step,) = re.findall(r"at step (\d+) of", str(raised.value))
-    assert store.get(assignment.job_id).progress.step == int(step)
-    told = store.metrics(assignment.job_id)["loss"].step
+    (step,) = re.findall(r"at step (\d+) of", failure(carry_out(assignment), Diverged))
+    job_id = assignment.jobs[0].job_id
+    assert store.get(job_id).progress.step == int(step)
+    told = store.metrics(job_id)["loss"].step
     assert told == list(range(1, len(told) + 1)) and len(told) >= int(step) - 1
 
 
@@ -208,9 +234,9 @@ def test_checkpoints_in_passing_do_not_wait_for_the_store(
     client = store.keyspace.client
     written = ""
     with ThreadPoolExecutor(1) as threads:
-        stop = Stop()
-        outcome = threads.submit(Training(assign(steps=10**6)).run, stop)
-        while not stop.is_training and not outcome.done():
+        wishes = Wishes()
+        outcome = threads.submit(carry_out, assign(steps=10**6), wishes)
+        while not wishes.is_training and not outcome.done():
             time.sleep(0.01)
         client.config_set("maxmemory", 1)
         try:
@@ -221,6 +247,6 @@ def test_checkpoints_in_passing_do_not_wait_for_the_store(
             assert not outcome.done()
         finally:
             client.config_set("maxmemory", 0)
-            stop.requested = True
+            wishes.is_over = True
         assert isinstance(outcome.result(30), Stopped)
     assert "the job store does not serve" in written

@@ -1,7 +1,12 @@
--- Extends the lease of an attempt. Returns what its supervisor is to do.
-local epoch, lease_ms = ARGV[3], ARGV[4]
-if not holds(id, epoch) then
-  return 'fenced'
+-- Extends the leases of attempts. ARGV[2]: for how long, in ms; the jobs stand from ARGV[3] on, each with its epoch.
+-- Returns what its supervisor is to do with each.
+local lease_ms, orders = ARGV[2], {}
+for position = 3, #ARGV, 2 do
+  local job, order = ARGV[position], 'fenced'
+  if holds(job, ARGV[position + 1]) then
+    redis.call('ZADD', key('leases'), now + lease_ms, job)
+    order = get(job, 'asked') or 'continue'
+  end
+  table.insert(orders, order)
 end
-redis.call('ZADD', key('leases'), now + lease_ms, id)
-return get(id, 'asked') or 'continue'
+return orders

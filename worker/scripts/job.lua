@@ -79,15 +79,30 @@ local function enter(job, status, reason)
 end
 
 -- The queue is ordered by priority, then by time of submission; ids of the same millisecond are ordered themselves.
+-- Jobs that can be trained side by side, which have one form, stand in a queue of that form, too.
+local function queues(job)
+  local name, form = get(job, 'queue', 'form')
+  return key('queued:' .. name), form and form ~= '' and key('queued:form:' .. form)
+end
+
 local function queue(job, reason)
-  local name, priority, created = get(job, 'queue', 'priority', 'created')
-  redis.call('ZADD', key('queued:' .. name), (9 - priority) * 1e13 + created, job)
+  local priority, created = get(job, 'priority', 'created')
+  local name, of_form = queues(job)
+  local place = (9 - priority) * 1e13 + created
+  redis.call('ZADD', name, place, job)
+  if of_form then
+    redis.call('ZADD', of_form, place, job)
+  end
   redis.call('ZADD', key('woken'), now, job)
   enter(job, 'queued', reason)
 end
 
 local function leave_queue(job)
-  redis.call('ZREM', key('queued:' .. get(job, 'queue')), job)
+  local name, of_form = queues(job)
+  redis.call('ZREM', name, job)
+  if of_form then
+    redis.call('ZREM', of_form, job)
+  end
   redis.call('ZREM', key('woken'), job)
 end
 
@@ -318,6 +333,33 @@ local function leave_sweep(sweep, job, status)
   else
     announce(sweep, redis.call('HINCRBY', name, 'version', 1))
   end
+end
+
+-- Gives a job that waits to a worker, with a new epoch and a lease. Returns the epoch.
+local function claim(job, worker, lease_ms, token)
+  leave_queue(job)
+  redis.call('HINCRBY', record(job), 'attempt', 1)
+  redis.call('ZADD', key('leases'), now + lease_ms, job)
+  redis.call('HDEL', record(job), 'logged')
+  set(job, 'worker', worker, 'started', get(job, 'started') or now, 'claim', token)
+  local epoch = redis.call('HINCRBY', record(job), 'epoch', 1)
+  enter(job, 'starting', '')
+  return epoch
+end
+
+-- The epoch of a claim that is repeated, with its token, because its answer got lost: the same until the job trains.
+local function claimed(job, lease_ms, token)
+  local status, known, epoch = get(job, 'status', 'claim', 'epoch')
+  if status == 'starting' and known == token then
+    redis.call('ZADD', key('leases'), now + lease_ms, job)
+    return tonumber(epoch)
+  end
+end
+
+-- Whether a job waits for a worker, and fits into that memory.
+local function is_to_be_had(job, memory_gb)
+  local status, needed = get(job, 'status', 'memory_gb')
+  return status == 'queued' and tonumber(needed or 0) <= tonumber(memory_gb)
 end
 
 -- Whether the attempt with this epoch still has the job. An attempt that lost it must not change anything.

@@ -1,0 +1,164 @@
+"""What a worker is given when it looks for work: the job that is next, and others to train beside it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.servers import line, own_server
+from tests.worker.samples import submission, worker
+from tests.worker.states import claimed
+from worker.jobs import Reason, State
+from worker.keyspace import StoreUnavailable
+from worker.store import JobStore
+
+Submit = Callable[..., str]
+BESIDE_FEWER = Reason(code="beside_fewer", message="memory ran out")
+
+
+def take(store: JobStore, replicas: int = 1, token: str | None = None, **facts: Any) -> list[str]:
+    claims = store.take(worker(**facts), 60, replicas=replicas, token=token)
+    assert all(store.get(claim.job.id).status is State.STARTING for claim in claims)
+    return [claim.job.id for claim in claims]
+
+
+def test_jobs_are_taken_in_the_order_of_priority_and_submission_over_all_queues(
+    store: JobStore, submit: Submit
+) -> None:
+    first, elsewhere, second, urgent, later = (
+        submit(hardware="any", seed=0),
+        submit(hardware="cuda"),
+        submit(hardware="cpu", seed=1),
+        submit(hardware="cpu", priority=1),
+        submit(hardware="any", seed=2),
+    )
+    assert [take(store) for _ in range(5)] == [[urgent], [first], [second], [later], []]
+    assert store.get(elsewhere).status is State.QUEUED
+
+
+def test_a_job_that_was_lost_is_the_next(store: JobStore, submit: Submit) -> None:
+    lost, waiting = submit(), submit()
+    claimed(store, lost)
+    store.keyspace.client.zadd("reinmax:leases", {lost: 0})
+    assert [job.id for job in store.reap()] == [lost]
+    assert [take(store), take(store)] == [[lost], [waiting]]
+
+
+def test_a_job_that_does_not_fit_hides_none_behind_it(store: JobStore, submit: Submit) -> None:
+    for _ in range(150):
+        submit(hardware={"device": "cpu", "memory_gb": 17})
+    fits = submit(hardware={"device": "cpu", "memory_gb": 15})
+    assert take(store) == [fits]
+    assert take(store) == []
+
+
+def test_jobs_that_differ_in_seed_learning_rate_and_tau_are_taken_together(store: JobStore, submit: Submit) -> None:
+    alike = [
+        submit(seed=1),
+        submit(seed=2, name="other", labels={"study": "a"}, max_attempts=7),
+        submit(optimizer={"name": "adam", "lr": 0.5}),
+        submit(estimator={"name": "reinmax", "tau": 1.7}),
+    ]
+    others = [
+        submit(steps=99),
+        submit(priority=1),
+        submit(hardware="cpu"),
+        submit(timeout_s=60),
+        submit(packing=False),
+        submit(optimizer={"name": "adam", "betas": [0.5, 0.9]}),
+        submit(estimator="rloo"),
+        submit(estimator="rloo", seed=1),
+    ]
+    taken = [take(store, replicas=16) for _ in range(9)]
+    assert taken == [[others[1]], alike, *([other] for other in (others[0], *others[2:]))]
+    assert take(store) == []
+
+
+def test_no_more_are_taken_together_than_may_be(store: JobStore, submit: Submit) -> None:
+    jobs = [submit(seed=seed) for seed in range(8)]
+    assert take(store, replicas=1) == jobs[:1]
+    assert take(store, replicas=3) == jobs[1:4]
+    assert take(store, replicas=16) == jobs[4:]
+
+
+def test_jobs_taken_together_fit_into_the_memory_together(store: JobStore, submit: Submit) -> None:
+    jobs = [submit(seed=seed, hardware={"device": "cpu", "memory_gb": 5}) for seed in range(5)]
+    assert take(store, replicas=16, memory_gb=16.0) == jobs[:3]
+    assert take(store, replicas=16, memory_gb=5.0) == jobs[3:4]
+
+
+def test_workers_without_a_job_share_what_waits_for_them(store: JobStore, submit: Submit) -> None:
+    for name, queues in (("a", ("cpu", "any")), ("b", ("any",)), ("c", ("cuda",)), ("busy", ("cpu", "any"))):
+        store.register(worker(name, queues=queues), 60)
+    busy = submit(hardware="cpu")
+    assert take(store, name="busy", replicas=16) == [busy]
+    jobs = [submit(seed=seed) for seed in range(9)]
+    assert take(store, name="a", replicas=16) == jobs[:5]
+    assert take(store, name="b", replicas=16) == jobs[5:]
+
+
+def test_where_other_jobs_wait_for_the_other_workers_one_takes_all_of_a_form(store: JobStore, submit: Submit) -> None:
+    for name in ("a", "b"):
+        store.register(worker(name), 60)
+    jobs = [submit(seed=seed) for seed in range(4)]
+    other = submit(steps=99)
+    assert take(store, name="a", replicas=16) == jobs
+    assert take(store, name="b", replicas=16) == [other]
+
+
+def test_a_job_that_was_too_much_beside_others_is_taken_with_fewer(store: JobStore, submit: Submit) -> None:
+    jobs = [submit(seed=seed) for seed in range(6)]
+    for claim in store.take(worker(), 60, replicas=4):
+        assert claim.attempt.release(BESIDE_FEWER, 2) is State.QUEUED
+    assert store.get(jobs[0]).attempt == 0
+    assert take(store, replicas=4) == jobs[:2]
+    assert take(store, replicas=4) == jobs[2:4]
+    assert take(store, replicas=4) == jobs[4:]
+
+
+def test_jobs_wait_in_the_queue_of_their_form_whenever_they_wait(store: JobStore, submit: Submit) -> None:
+    paused, cancelled, failed = (submit(seed=seed) for seed in range(3))
+    store.pause(paused)
+    store.cancel(cancelled)
+    assert take(store, replicas=16) == [failed]
+    store.attempt(failed, 1).stop()
+    for bring, job_id in ((store.resume, paused), (store.retry, cancelled), (store.retry, failed)):
+        bring(job_id)
+    assert take(store, replicas=16) == [paused, cancelled, failed]
+    assert store.keyspace.names("queued:") == ()
+
+
+def test_a_job_of_an_older_version_is_taken_alone(store: JobStore, submit: Submit) -> None:
+    jobs = [submit(seed=seed) for seed in range(2)]
+    for job_id in jobs:
+        store.pause(job_id)
+        store.keyspace.client.hdel(f"reinmax:job:{job_id}", "form")
+        store.resume(job_id)
+    assert [take(store, replicas=16) for _ in range(3)] == [jobs[:1], jobs[1:], []]
+
+
+def test_one_that_cannot_be_read_fails_and_is_not_in_the_way(store: JobStore, submit: Submit) -> None:
+    jobs = [submit(seed=seed) for seed in range(4)]
+    for job_id in (jobs[0], jobs[2]):
+        store.keyspace.client.hset(f"reinmax:job:{job_id}", "request", "{}")
+    assert take(store) == [jobs[1]]
+    assert take(store, replicas=16) == [jobs[3]]
+    assert store.counts()[State.FAILED] == 2
+
+
+@pytest.mark.parametrize("what", ["request", "answer"])
+def test_taking_is_repeated_with_its_token(what: str, tmp_path: Any) -> None:
+    with own_server(tmp_path) as server, line(server.url) as cut:
+        near, far = JobStore.connect(server.url), JobStore.connect(cut.url)
+        near.take(worker(), 60)  # the server knows the script from here on
+        jobs = [near.submit(submission(seed=seed)).job.id for seed in range(5)]
+        cut.lose("request" if what == "request" else "answer")
+        with pytest.raises(StoreUnavailable):
+            far.take(worker(), 60, replicas=3, token="mine")
+        for _ in range(2):
+            claims = far.take(worker(), 60, replicas=3, token="mine")
+            assert sorted(claim.job.id for claim in claims) == jobs[:3]
+            assert {claim.attempt.epoch for claim in claims} == {1}
+        assert take(near, replicas=16) == jobs[3:]
+        for store in (near, far):
+            store.keyspace.close()
