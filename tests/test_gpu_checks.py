@@ -15,4 +15,4 @@ def test_the_checks_pass_on_the_cpu() -> None:
         env=environment, capture_output=True, text=True, timeout=110,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("passed  ") == 11
+    assert done.stdout.count("passed  ") == 13

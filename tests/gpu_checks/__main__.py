@@ -21,6 +21,7 @@ import torch
 
 from tests.gpu_checks.draws import deterministic, frequencies, gradients
 from tests.gpu_checks.kernels import compiled, graphs, kernel_frequencies, kernel_gradients
+from tests.gpu_checks.replicas import neighbours, side_by_side
 from tests.gpu_checks.runs import resumption, speed, training
 from tests.gpu_checks.times import times
 
@@ -34,7 +35,9 @@ CHECKS: tuple[Callable[[str], str], ...] = (
     graphs,
     training,
     resumption,
+    neighbours,
     speed,
+    side_by_side,
     times,
 )
 
