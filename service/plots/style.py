@@ -32,6 +32,8 @@ STYLE: Final[dict[Any, Any]] = {
     "xtick.labelcolor": INK,
     "ytick.labelcolor": INK,
     "svg.fonttype": "none",
+    # Names are those of users, who need not mean formulas by dollar signs.
+    "text.parse_math": False,
     # The same drawing is the same file.
     "svg.hashsalt": "reinmax",
 }

@@ -41,7 +41,7 @@ class Labels:
             return NOTHING
         if isinstance(value, Mapping):
             return self._object(path, value)
-        return value if isinstance(value, str) else f"{self.axis(path)}={shown(value)}"
+        return one_line(value) if isinstance(value, str) else f"{self.axis(path)}={shown(value)}"
 
     def entry(self, coordinates: Mapping[str, JsonValue]) -> str:
         """All coordinates of a row or column; those that do not apply to it are left out."""
@@ -53,7 +53,7 @@ class Labels:
         name = value.get(NAME)
         varying = self._varying.get(path, {}).get(name if isinstance(name, str) else None, tuple(value))
         fields = {field: value[field] for field in varying if field in value and field != NAME}
-        words = [name] if isinstance(name, str) else []
+        words = [one_line(name)] if isinstance(name, str) else []
         if sorted(fields) == sorted(SIZE):
             words.append("x".join(shown(fields[field]) for field in SIZE))
         else:
@@ -64,6 +64,11 @@ class Labels:
 def shown(value: JsonValue) -> str:
     """A value as a user would write it: words bare, all else as JSON."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def one_line(text: str) -> str:
+    """What a user wrote, without what would break a line, a row of a table, or an image."""
+    return " ".join("".join(character if character.isprintable() else " " for character in text).split())
 
 
 def answers_to(value: JsonValue, name: str) -> bool:

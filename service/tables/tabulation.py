@@ -11,7 +11,7 @@ from typing import Final
 from reinmax_core.presets import Preset
 from service.tables.choice import Chosen
 from service.tables.comparison import compared
-from service.tables.labels import Labels
+from service.tables.labels import Labels, one_line
 from service.tables.layout import Layout, Wishes, direction_of, layout_of
 from service.tables.places import Places
 from service.tables.published import beside, is_within, published_at
@@ -49,7 +49,8 @@ class _Tabulation:
     labels: Labels
 
     def table(self, baseline_name: str | None) -> Table:
-        subject = self.sweep.name or self.sweep.preset or "all"
+        subject = one_line(self.sweep.name or "") or self.sweep.preset or "all"
+        title = one_line(self.sweep.name or "") or (self.preset.title if self.preset else f"Sweep {self.sweep.id}")
         places = Places.of(self.samples, self.layout, self.labels, subject, baseline_name)
         metrics = tuple(
             Metric(name=name, direction=direction_of(name, self.sweep, self.preset)) for name in self.layout.metrics
@@ -57,7 +58,7 @@ class _Tabulation:
         rows, columns, cells = self._compared(places, metrics)
         return Table(
             sweep=self.sweep.id,
-            title=self.sweep.name or (self.preset.title if self.preset else f"Sweep {self.sweep.id}"),
+            title=title,
             metrics=metrics,
             rows=tuple(rows),
             columns=tuple(columns),
