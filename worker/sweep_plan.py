@@ -56,11 +56,11 @@ def plan_of(request: SweepRequest, most_jobs: int) -> Plan:
     """
     axes = tuple(Axis(path=path, values=tuple(_listed(values))) for path, values in request.grid.items())
     seeds = seeds_of(request.seeds)
-    if flaws := [*_flaws_of_base(request), *_flaws_of_axes(axes), *_flaws_of_seeds(seeds)]:
+    if flaws := [*flaws_of_base(request), *flaws_of_axes(axes), *flaws_of_seeds(seeds)]:
         raise InvalidSweep(flaws)
     most_cells = max(1, most_jobs // len(seeds))
-    found = drafts(_body(request), axes, most_cells + 1)
-    if flaws := [*_too_many(len(found), seeds, most_jobs), *_unknown_axes(found, axes), *_flaws_of_choice(request)]:
+    found = drafts(body_of(request), axes, most_cells + 1)
+    if flaws := [*_too_many(len(found), seeds, most_jobs), *unknown_axes(found, axes), *_flaws_of_choice(request)]:
         raise InvalidSweep(flaws)
     cells = cells_of(found, axes)
     return Plan(request, axes, cells, seeds, _selection(request.select, cells) if request.select else None)
@@ -70,26 +70,29 @@ def _listed(values: Sequence[JsonValue] | Range) -> Sequence[JsonValue]:
     return values.values if isinstance(values, Range) else values
 
 
-def _body(request: SweepRequest) -> Mapping[str, JsonValue]:
+def body_of(request: SweepRequest) -> Mapping[str, JsonValue]:
     """What all cells have in common."""
     own = request.base.get("labels", {})
     # What is no object stays, and is found to be none.
     return {**request.base, "labels": {**request.labels, **own}} if isinstance(own, dict) else request.base
 
 
-def _flaws_of_base(request: SweepRequest) -> Iterator[Flaw]:
+def flaws_of_base(request: SweepRequest) -> Iterator[Flaw]:
+    """What its base should not have."""
     if "seed" in request.base:
         yield Flaw(("base", "seed"), f"base should have no seed; {SEEDS_REMEDY}")
 
 
-def _flaws_of_seeds(seeds: Sequence[int]) -> Iterator[Flaw]:
+def flaws_of_seeds(seeds: Sequence[int]) -> Iterator[Flaw]:
+    """A flaw for each that stands there twice."""
     first: dict[int, int] = {}
     for place, seed in enumerate(seeds):
         if first.setdefault(seed, place) != place:
             yield Flaw(("seeds", place), f"seed {seed} stands here a second time; name each seed once")
 
 
-def _flaws_of_axes(axes: Sequence[Axis]) -> Iterator[Flaw]:
+def flaws_of_axes(axes: Sequence[Axis]) -> Iterator[Flaw]:
+    """What is wrong with them, whatever the base is."""
     paths: dict[tuple[str, ...], str] = {}
     for axis in axes:
         before = paths.setdefault(parts_of(axis.path), axis.path)
@@ -117,7 +120,7 @@ def _too_many(cells: int, seeds: Sequence[int], most_jobs: int) -> Iterator[Flaw
         )
 
 
-def _unknown_axes(found: Sequence[Draft], axes: Sequence[Axis]) -> Iterator[Flaw]:
+def unknown_axes(found: Sequence[Draft], axes: Sequence[Axis]) -> Iterator[Flaw]:
     """A flaw for each axis that applies to no cell."""
     for number, axis in enumerate(axes):
         if all(draft.places[number] is None for draft in found):
@@ -152,9 +155,10 @@ def _selection(choice: Choice, cells: Sequence[Cell]) -> Selection:
         message = f"metric should be named, for the tasks of the cells have different ones: {', '.join(objectives)}"
         raise InvalidSweep([Flaw(("select", "metric"), message)])
     task, metric = next(iter(tasks.values())), choice.metric or objectives[0]
-    return Selection(over=choice.over, metric=metric, direction=choice.direction or _direction(task, metric))
+    return Selection(over=choice.over, metric=metric, direction=choice.direction or direction_of(task, metric))
 
 
-def _direction(task: Task, metric: str) -> Literal["min", "max"]:
+def direction_of(task: Task, metric: str) -> Literal["min", "max"]:
+    """Whether a small or a large value of a metric is good."""
     # Of a metric that is not the objective, its name alone tells.
     return "min" if metric != task.objective and "loss" in metric else task.direction
