@@ -33,6 +33,8 @@ from worker.store import JobStore
 from worker.supervise import Supervisor
 
 LOOK_FOR_SERVER_EVERY_S = 0.5
+WRONG_CLOCK_S = 60.0
+"""A clock that is wrong by so much is worth a word, and nothing else."""
 
 logger = logging.getLogger(__name__)
 
@@ -98,6 +100,7 @@ class WorkerProcess:
         Returns the exit code.
         """
         _wait_for(self._store)
+        self._started_at = _by_the_clock_of(self._store)
         logger.info("%s serves %s: %s", self._name, " and ".join(self._engine.queues), self.describe().offer)
         retention = Retention(self._store, ArtifactStore(self._settings.artifacts_url), self._settings)
         maintenance = Maintenance(
@@ -211,6 +214,20 @@ def _wait_for(store: JobStore) -> None:
             break
     if problems:
         raise ServerUnfit("\n".join(problems))
+
+
+def _by_the_clock_of(store: JobStore) -> datetime:
+    """The time on the server, to which all others refer; says so if it is another one here."""
+    now = store.clock()
+    ahead_s = (datetime.now(UTC) - now).total_seconds()
+    if abs(ahead_s) > WRONG_CLOCK_S:
+        logger.warning(
+            "the clock of this machine is %.0f s %s that of the server. Jobs do not mind, but object stores refuse "
+            "requests from 15 minutes on; have it set from the network (NTP)",
+            abs(ahead_s),
+            "ahead of" if ahead_s > 0 else "behind",
+        )
+    return now
 
 
 def _resign() -> None:

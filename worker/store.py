@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from json import dumps
 from typing import Any, Self
 
@@ -265,6 +266,11 @@ class JobStore:
     def counts(self) -> dict[State, int]:
         """How many jobs are in each state."""
         return count_by_state(self.keyspace)
+
+    def clock(self) -> datetime:
+        """What the clock of the server shows, which all times of jobs and leases go by."""
+        ((seconds, microseconds),) = self.keyspace.ask(("TIME",))
+        return datetime.fromtimestamp(int(seconds) + int(microseconds) / 1e6, UTC)
 
     @property
     def changes(self) -> str:

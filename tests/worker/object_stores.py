@@ -18,6 +18,18 @@ from tests.servers import START_S
 
 BUCKET: Final = "models"
 KEY, SECRET = "accesskey0", "secretkey0"
+CREDENTIALS: Final = {
+    "AWS_ACCESS_KEY_ID": KEY,
+    "AWS_SECRET_ACCESS_KEY": SECRET,
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+"""What the environment of a client needs beside `AWS_ENDPOINT_URL`."""
+
+
+def serve_command(folder: Path, address: str) -> list[str]:
+    """The program that serves the folders in `folder` as buckets, at a host and port."""
+    options = ("--config", "", "--auth-key", f"{KEY},{SECRET}", "--addr", address)
+    return [str(Path(sys.executable).with_name("rclone")), "serve", "s3", *options, str(folder)]
 
 
 @final
@@ -35,11 +47,8 @@ class ObjectStore:
 
     def start(self) -> None:
         """Returns once it takes connections."""
-        program = str(Path(sys.executable).with_name("rclone"))
-        options = ("--config", "", "--auth-key", f"{KEY},{SECRET}", "--addr", f"127.0.0.1:{self._port}")
-        self._process = subprocess.Popen(
-            [program, "serve", "s3", *options, str(self.folder)], stderr=subprocess.DEVNULL
-        )
+        command = serve_command(self.folder, f"127.0.0.1:{self._port}")
+        self._process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + START_S
         while True:
             with suppress(OSError), socket.create_connection(("127.0.0.1", self._port), 1):
@@ -72,10 +81,8 @@ def object_store(folder: Path) -> Iterator[ObjectStore]:
     """A server that is gone after the block, to which the environment of this process leads."""
     store = ObjectStore(folder)
     with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("AWS_ENDPOINT_URL", store.endpoint)
-        environment.setenv("AWS_ACCESS_KEY_ID", KEY)
-        environment.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-        environment.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        for name, value in (CREDENTIALS | {"AWS_ENDPOINT_URL": store.endpoint}).items():
+            environment.setenv(name, value)
         try:
             yield store
         finally:
