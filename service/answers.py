@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, JsonValue
 
+from reinmax_core.run import RunSpec
 from worker.jobs import Job
+from worker.sweep import Axis, Selection, Sweep
 
 T = TypeVar("T")
 
@@ -24,6 +26,51 @@ class JobPage(_Answer):
     """Whether there are older ones."""
     next_cursor: str | None
     """The `cursor` of the next page, for the same filters; null on the last one."""
+
+
+class SweepPage(_Answer):
+    """Some of the sweeps, newest first."""
+
+    data: tuple[Sweep, ...]
+    """The sweeps of this page."""
+    has_more: bool
+    """Whether there are older ones."""
+    next_cursor: str | None
+    """The `cursor` of the next page; null on the last one."""
+
+
+class CellPreview(_Answer):
+    """One of the cells that a sweep would have."""
+
+    coordinates: dict[str, JsonValue]
+    """Its value of each axis by path; null where the axis does not apply to it."""
+    spec: RunSpec
+    """The run of its first seed, every default filled in."""
+
+
+class SweepPreview(_Answer):
+    """What a sweep would be."""
+
+    cells: int
+    """Combinations of values; each would have a job a seed."""
+    seeds: tuple[int, ...]
+    """The seeds of every cell."""
+    jobs: int
+    """How many jobs there would be."""
+    steps: int
+    """Optimiser steps of all of them together."""
+    estimated_s: float | None
+    """Seconds that it would take; null where nothing is known of some of its jobs."""
+    estimate: str
+    """What that rests on, in a sentence, or why it is not known."""
+    axes: tuple[Axis, ...]
+    """The dimensions of the grid."""
+    select: Selection | None
+    """How the best of some cells would be chosen in tables."""
+    first: tuple[CellPreview, ...]
+    """The first of the cells."""
+    request: dict[str, JsonValue]
+    """The request; a preset's content filled in."""
 
 
 class Listing(_Answer, Generic[T]):

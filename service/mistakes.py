@@ -12,7 +12,9 @@ from typing import Any, get_args
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import ErrorDetails
 
+from reinmax_core.run import RunSpec
 from reinmax_core.value import Value, name_of
+from worker.jobs import Submission
 
 MOST_MISTAKES = 32
 LONGEST_VALUE = 80
@@ -81,9 +83,14 @@ class Written:
 
     def _unknown_field(self, path: Path) -> str:
         name, (value_class, members) = str(path[-1]), self._class_at(path[:-1])
-        unknown, known = f"unknown field {_shown(name)}", set(value_class.model_fields)
+        unknown = f"unknown field {_shown(name)}"
+        known = {field.alias or field_name for field_name, field in value_class.model_fields.items()}
         if value_class is not self.described:
             return f"{unknown}{_nearest(name, sorted(known))}{_having(name, members)}"
+        if not issubclass(self.described, RunSpec):
+            base = "base" in known and name in {*Submission.model_fields, "tau"}
+            hint = f'; it is a field of a job and belongs inside base: {{"base": {{"{name}": ...}}}}'
+            return f"{unknown}{hint if base else _nearest(name, sorted(known))}"
         if owner := self._owner(name):
             inside = f'{{"{owner}": {{"name": ..., "{name}": ...}}}}'
             return f"{unknown}; it is a setting of the {owner} and belongs inside it: {inside}"

@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from worker.jobs import State
+from worker.search import SearchProgress
 
 
 class SweepState(StrEnum):
@@ -84,6 +85,8 @@ class Sweep(_Record):
     """The dimensions of the grid."""
     select: Selection | None = None
     """How the best of some cells are chosen in tables."""
+    search: SearchProgress | None = None
+    """How far a search is, which adds cells as it goes on; null for a grid."""
     request: dict[str, JsonValue]
     """What was asked for, as it was written; a preset's content filled in."""
     created_at: datetime
@@ -94,5 +97,5 @@ class Sweep(_Record):
 
     @property
     def etag(self) -> str:
-        """Changes whenever what is shown of the sweep does."""
-        return f'"{self.version}"'
+        """Changes whenever what is shown of the sweep does, but for the seconds left, which pass by themselves."""
+        return f'"{self.version}-{self.percent}"'

@@ -70,7 +70,7 @@ def _fitting(workers: Sequence[WorkerRecord], plan: Plan) -> int:
 
 
 def _nothing_known(unknown: Sequence[Kind]) -> str:
-    kinds = ", ".join(f"{task} with {estimator}" for task, estimator in unknown[:NAMED])
+    kinds = " or ".join(f"{task} with {estimator}" for task, estimator in unknown[:NAMED])
     others = f" and {len(unknown) - NAMED} others" if len(unknown) > NAMED else ""
     return f"no job of {kinds}{others} has succeeded here yet, so nothing is known of the time that it takes"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TypeAlias
@@ -11,6 +11,7 @@ from pydantic import JsonValue, ValidationError
 from pydantic_core import ErrorDetails
 
 from worker.jobs import Submission
+from worker.search import Search
 from worker.sweep import Axis
 from worker.sweep_path import Body, has_field, parts_of, placed
 
@@ -74,6 +75,8 @@ class InvalidSweep(ValueError):
         cells: those that are invalid.
         axes: of the grid.
         count: how many cells there are.
+        ranges: paths of the axes whose values are not written one by one.
+        search: what was asked for in place of a grid; the axes are its fields.
     """
 
     def __init__(
@@ -82,9 +85,12 @@ class InvalidSweep(ValueError):
         cells: Sequence[InvalidCell] = (),
         axes: Sequence[Axis] = (),
         count: int = 0,
+        ranges: Collection[str] = (),
+        search: Search | None = None,
     ) -> None:
         super().__init__(f"{len(flaws)} mistakes in the request, {len(cells)} invalid cells of {count}")
         self.flaws, self.cells, self.axes, self.count = tuple(flaws), tuple(cells), tuple(axes), count
+        self.ranges, self.search = frozenset(ranges), search
 
 
 def drafts(base: Body, axes: Sequence[Axis], most: int) -> list[Draft]:
@@ -110,8 +116,8 @@ def drafts(base: Body, axes: Sequence[Axis], most: int) -> list[Draft]:
     return sorted(found, key=lambda draft: [-1 if place is None else place for place in draft.places])
 
 
-def cells_of(found: Sequence[Draft], axes: Sequence[Axis]) -> tuple[Cell, ...]:
-    """The cells that drafts describe.
+def cells_of(found: Sequence[Draft], axes: Sequence[Axis], ranges: Collection[str] = ()) -> tuple[Cell, ...]:
+    """The cells that drafts describe; `ranges` as `InvalidSweep` has it.
 
     Raises:
         InvalidSweep: some are invalid, or two are the same.
@@ -125,7 +131,7 @@ def cells_of(found: Sequence[Draft], axes: Sequence[Axis]) -> tuple[Cell, ...]:
             invalid.append(InvalidCell(number, draft, error.errors(include_url=False)))
     flaws = () if invalid else tuple(_doubles(found, cells, axes))
     if invalid or flaws:
-        raise InvalidSweep(flaws, invalid, axes, len(found))
+        raise InvalidSweep(flaws, invalid, axes, len(found), ranges)
     return tuple(cells)
 
 

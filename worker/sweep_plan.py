@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from pydantic import JsonValue
 
 from reinmax_core.tasks.base import Task
+from worker.search import SearchProgress
 from worker.sweep import Axis, Selection
 from worker.sweep_grid import Cell, Draft, Flaw, InvalidSweep, cells_of, drafts
 from worker.sweep_path import SHORT_FORMS, fields_beside, has_field, parts_of, unknown_field
@@ -34,11 +35,13 @@ class Plan:
     select: Selection | None
     is_open: bool = False
     """Whether further cells may be added."""
+    search: SearchProgress | None = None
+    """What is looked for by that."""
 
     @property
     def jobs(self) -> int:
         """How many jobs there will be."""
-        return len(self.cells) * len(self.seeds)
+        return (self.search.trials if self.search else len(self.cells)) * len(self.seeds)
 
 
 def seeds_of(given: int | Sequence[int] | None) -> tuple[int, ...]:
@@ -62,7 +65,7 @@ def plan_of(request: SweepRequest, most_jobs: int) -> Plan:
     found = drafts(body_of(request), axes, most_cells + 1)
     if flaws := [*_too_many(len(found), seeds, most_jobs), *unknown_axes(found, axes), *_flaws_of_choice(request)]:
         raise InvalidSweep(flaws)
-    cells = cells_of(found, axes)
+    cells = cells_of(found, axes, [path for path, values in request.grid.items() if isinstance(values, Range)])
     return Plan(request, axes, cells, seeds, _selection(request.select, cells) if request.select else None)
 
 

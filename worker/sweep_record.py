@@ -13,6 +13,7 @@ from pydantic import JsonValue, ValidationError
 from worker import record
 from worker.jobs import TERMINAL, State
 from worker.refusal import SweepUnreadable
+from worker.search import SearchProgress
 from worker.sweep import ENDED, Sweep, SweepState
 from worker.sweep_grid import Cell
 from worker.sweep_outcome import Outcome
@@ -21,6 +22,8 @@ from worker.sweep_plan import Plan
 FORMAT: Final = 1
 """The format in which sweeps are written; `worker/scripts/sweep.lua` has it, too."""
 WAITING: Final = frozenset({State.QUEUED, State.PAUSED})
+CANCELLED: Final = "cancelled"
+"""What a record has as `closed` where somebody cancelled the sweep."""
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +37,7 @@ def fields_of(plan: Plan) -> dict[str, str]:
         "request": json.dumps(request.written),
         "axes": json.dumps([axis.model_dump(mode="json") for axis in plan.axes]),
         "select": plan.select.model_dump_json() if plan.select else "",
+        **({"search": plan.search.model_dump_json()} if plan.search else {}),
         "seeds": json.dumps(plan.seeds),
     }
 
@@ -139,8 +143,10 @@ def _sweep_of(
         raise ValueError(f"it has format {found}, but this version of the service reads formats up to {FORMAT}")
     by_state = {State(state): int(count) for state, count in counts.items() if int(count) > 0}
     jobs, ended = sum(by_state.values()), sum(by_state.get(state, 0) for state in TERMINAL)
-    status = status_of(by_state, is_open="closed" not in fields)
-    done = ended + part / 100
+    search = SearchProgress.model_validate_json(fields["search"]) if "search" in fields else None
+    closed = fields.get("closed")
+    status = status_of_search(by_state, closed, search) if search else status_of(by_state, is_open=closed is None)
+    done, expected = ended + part / 100, _expected(jobs, json.loads(fields["seeds"]), search)
     return Sweep(
         id=sweep_id,
         name=fields.get("name"),
@@ -151,10 +157,11 @@ def _sweep_of(
         seeds=json.loads(fields["seeds"]),
         jobs=jobs,
         counts=by_state,
-        percent=round(100 * done / jobs, 2) if jobs else 0.0,
-        eta_s=None if status in ENDED else _seconds_left(now, fields, done, jobs),
+        percent=round(100 * done / expected, 2) if expected else 0.0,
+        eta_s=None if status in ENDED else _seconds_left(now, fields, done, expected),
         axes=json.loads(fields["axes"]),
         select=json.loads(fields["select"]) if fields["select"] else None,
+        search=search,
         request=json.loads(fields["request"]),
         created_at=_time(fields["created"]),
         finished_at=_time(fields["finished"]) if status in ENDED else None,
@@ -171,6 +178,21 @@ def status_of(counts: Mapping[State, int], *, is_open: bool) -> SweepState:
         return SweepState.RUNNING
     worst = (State.FAILED, State.CANCELLED, State.SUCCEEDED)
     return SweepState(next(state for state in worst if state in present).value)
+
+
+def status_of_search(counts: Mapping[State, int], closed: str | None, search: SearchProgress) -> SweepState:
+    """Where a search stands; that trials fail, or are hopeless, is part of it. `closed`: as its record has it."""
+    status = status_of(counts, is_open=closed is None)
+    if closed is None or (status not in ENDED and counts):
+        return status
+    if closed == CANCELLED:
+        return SweepState.CANCELLED
+    return SweepState.SUCCEEDED if search.complete else SweepState.FAILED
+
+
+def _expected(jobs: int, seeds: Sequence[int], search: SearchProgress | None) -> int:
+    """How many jobs there will be, as far as is known."""
+    return max(jobs, search.trials * len(seeds)) if search else jobs
 
 
 def _seconds_left(now: int, fields: Mapping[str, str], done: float, jobs: int) -> float | None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Final, TypeAlias
 
-from pydantic import Field, JsonValue, StrictInt
+from pydantic import Discriminator, Field, JsonValue, StrictInt, Tag
 
 from reinmax_core.run import LARGEST_EXACT_JSON_INTEGER
 from reinmax_core.value import Value
 from worker.jobs import Label, LabelKey
+from worker.search import Search
+from worker.search_plan import plan_of_search
 from worker.sweep_grid import Cell
 from worker.sweep_plan import Plan, plan_of
 from worker.sweep_values import Choice, Path, Values
@@ -16,11 +18,20 @@ from worker.sweep_values import Choice, Path, Values
 MOST_JOBS: Final = 10**6
 
 Seed: TypeAlias = Annotated[StrictInt, Field(ge=0, le=LARGEST_EXACT_JSON_INTEGER)]
-Seeds: TypeAlias = (
-    Annotated[StrictInt, Field(ge=1, le=MOST_JOBS)]
-    | Annotated[tuple[Seed, ...], Field(min_length=1, max_length=MOST_JOBS)]
-)
+Seeds: TypeAlias = Annotated[
+    Annotated[StrictInt, Field(ge=1, le=MOST_JOBS), Tag("count")]
+    | Annotated[list[Seed], Field(min_length=1, max_length=MOST_JOBS), Tag("list")],
+    Discriminator(lambda seeds: "list" if isinstance(seeds, list | tuple) else "count"),
+]
 """How many there are, from 0 on, or which."""
+
+
+class Extension(Value):
+    """Further seeds of a sweep."""
+
+    seeds: Seeds = Field(
+        description="How many each cell is to have, from 0 on, or some to add. Those that are there already stay."
+    )
 
 
 class SweepRequest(Value):
@@ -42,6 +53,9 @@ class SweepRequest(Value):
         "range. Cells are all combinations, in this order. An object with a `name` replaces what the base has there, "
         "one without is merged into it. An axis that some estimators lack applies to the others.",
     )
+    search: Search | None = Field(
+        default=None, description="In place of a grid: fields whose best values are looked for, cell after cell."
+    )
     seeds: Seeds | None = Field(
         default=None, description="How many seeds each cell has, from 0 on, or which; 1 by default."
     )
@@ -52,7 +66,7 @@ class SweepRequest(Value):
     )
 
     def cells(self) -> tuple[Cell, ...]:
-        """The combinations, in order.
+        """The combinations, in order; those of a search are found later.
 
         Raises:
             InvalidSweep: some are invalid.
@@ -65,7 +79,7 @@ class SweepRequest(Value):
         Raises:
             InvalidSweep: something does not fit, or there would be more than `most_jobs`.
         """
-        return plan_of(self, most_jobs)
+        return plan_of(self, most_jobs) if self.search is None else plan_of_search(self, self.search, most_jobs)
 
     @property
     def written(self) -> dict[str, JsonValue]:

@@ -14,7 +14,7 @@ from worker.reasons import CANCEL_REQUESTED, CANCELLED
 from worker.refusal import IdempotencyMismatch, SweepNotAllowed, SweepNotFound
 from worker.store import IDEMPOTENCY_LIFETIME_S, JobStore, random_part_of_id
 from worker.sweep import Sweep
-from worker.sweep_grid import Cell
+from worker.sweep_grid import Cell, Flaw, InvalidSweep
 from worker.sweep_outcome import Outcome
 from worker.sweep_plan import Plan
 from worker.sweep_record import fields_of, outcome_of, readable_sweeps_of, sweeps_of, texts_of
@@ -136,18 +136,20 @@ class SweepStore:
             calls += _calls_in(called)
         return Changed(self.get(sweep_id), tuple(calls[:MOST_CALLS]))
 
-    def extend(self, sweep_id: str, seeds: Sequence[int]) -> Changed:
+    def extend(self, sweep_id: str, seeds: Sequence[int], most_jobs: int) -> Changed:
         """Gives each cell a job for each of some seeds, unless it is one that the sweep has already.
 
         Raises:
             SweepNotFound: there is none.
             SweepNotAllowed: it is being deleted.
+            InvalidSweep: it would have more than `most_jobs`.
         """
         for _ in range(ATTEMPTS):
             sweep = self.get(sweep_id)
             further = [seed for seed in seeds if seed not in set(sweep.seeds)]
             if not further:
                 return Changed(sweep)
+            _check_size(sweep, len(further), most_jobs)
             known, all_seeds = json.dumps(sweep.seeds), json.dumps([*sweep.seeds, *further])
             texts = (random_part_of_id(), known, all_seeds, json.dumps(further))
             allowed, calls = self._keyspace.run_to_disk("sweep_extend", sweep_id, *texts)
@@ -209,6 +211,16 @@ class SweepStore:
             answer = self._keyspace.run(script, sweep_id, position, AT_A_TIME, *arguments)
             yield answer
             position = answer[1] or None
+
+
+def _check_size(sweep: Sweep, further: int, most_jobs: int) -> None:
+    jobs = sweep.jobs + sweep.cells * further
+    if jobs > most_jobs:
+        message = (
+            f"the sweep would have {jobs} jobs, {further} seeds more for each of {sweep.cells} cells, but a sweep may "
+            f"have {most_jobs}; name fewer seeds, or raise REINMAX_SWEEP_LIMIT of the API"
+        )
+        raise InvalidSweep([Flaw(("seeds",), message)])
 
 
 def _calls_in(flat: Sequence[str]) -> tuple[Call, ...]:

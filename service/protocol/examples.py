@@ -23,6 +23,38 @@ FULL: Final = {
     "max_attempts_by_cause": {"oom": 1},
 }
 
+GRID: Final = {
+    "base": {"task": "polynomial", "steps": 2000, "hardware": "cpu"},
+    "grid": {
+        "estimator": ["reinmax", "straight_through", "rloo"],
+        "estimator.tau": [1.0, 1.3],
+        "optimizer.lr": {"from": 1e-4, "to": 1e-2, "count": 3, "scale": "log"},
+    },
+    "seeds": 10,
+    "select": {"over": ["estimator.tau", "optimizer.lr"]},
+    "name": "which rate",
+    "labels": {"study": "rates"},
+}
+
+COUPLED: Final = {
+    "base": {"task": {"name": "categorical_vae", "dataset": "mnist"}, "estimator": "reinmax"},
+    "grid": {"task": [{"categories": 8, "latents": 4}, {"categories": 4, "latents": 24}]},
+    "seeds": [0, 1, 2],
+}
+
+PRESET: Final = {"preset": "table-2-smoke", "seeds": 3}
+
+SWEEPS: Final[dict[str, Example]] = {
+    "grid": Example(summary="A grid", description="Lists, a range, and an axis that one estimator lacks.", value=GRID),
+    "coupled": Example(summary="Coupled fields", description="Objects stand for several fields.", value=COUPLED),
+    "preset": Example(summary="A published table", description="What stands beside it changes it.", value=PRESET),
+}
+
+EXTENSIONS: Final[dict[str, Example]] = {
+    "count": Example(summary="Seeds 0 to 19", description="Those that are there stay.", value={"seeds": 20}),
+    "list": Example(summary="Two more", description="Those that are there stay.", value={"seeds": [10, 11]}),
+}
+
 SUBMISSIONS: Final[dict[str, Example]] = {
     "short": Example(summary="Short form", description="Whatever is left out is filled in.", value=SHORT),
     "full": Example(summary="Full form", description="The same as objects, with all settings.", value=FULL),

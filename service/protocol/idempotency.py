@@ -7,6 +7,7 @@ import re
 
 from service.protocol.problems import Kind, Problem
 from worker.jobs import Submission
+from worker.sweep_request import SweepRequest
 
 LONGEST_KEY = 255
 QUOTED = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"')
@@ -35,6 +36,6 @@ def key_in(header: str | None, caller: str) -> str | None:
     return f"{caller}:{text}"
 
 
-def fingerprint(submission: Submission) -> str:
-    """Equal for submissions that mean the same, however they are written."""
+def fingerprint(submission: Submission | SweepRequest) -> str:
+    """Equal for submissions that mean the same, however they are written; for sweeps, that are written the same."""
     return hashlib.sha256(submission.model_dump_json().encode()).hexdigest()

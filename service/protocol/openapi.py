@@ -13,6 +13,7 @@ REFERENCES = "#/components/schemas/{model}"
 
 TAGS = (
     {"name": "jobs", "description": "Submit training jobs, look at them, wait for them, pause and end them."},
+    {"name": "sweeps", "description": "Grids of jobs over seeds, and published tables: submit, follow, end, extend."},
     {"name": "outputs", "description": "What jobs leave behind: metrics, logs and artefacts."},
     {"name": "catalogue", "description": "What exists: estimators, tasks, data sets and workers."},
     {"name": "health", "description": "For whoever runs the service."},

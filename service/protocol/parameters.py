@@ -29,6 +29,10 @@ JobId: TypeAlias = Annotated[
     str, Path(description="The job's `id`.", examples=["job_01993b5e7c6f7a3d8b1c2d3e4f506172"])
 ]
 
+SweepId: TypeAlias = Annotated[
+    str, Path(description="The sweep's `id`.", examples=["sweep_01993b5e7c6f7a3d8b1c2d3e4f506172"])
+]
+
 
 async def refuse_unknown_parameters(request: Request) -> None:
     """A dependency of every route under `/v1`."""

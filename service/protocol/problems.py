@@ -31,17 +31,19 @@ class Kind(Enum):
     CROSS_SITE = 403, "Requests from other sites are refused"
     NOT_FOUND = 404, "There is nothing at this address"
     JOB_NOT_FOUND = 404, "There is no such job"
+    SWEEP_NOT_FOUND = 404, "There is no such sweep"
     ARTIFACT_NOT_FOUND = 404, "The job has no such artifact"
     METHOD_NOT_ALLOWED = 405, "The method is not allowed here"
-    INVALID_STATE = 409, "The job's state does not allow this"
+    INVALID_STATE = 409, "The state of the job or sweep does not allow this"
     BODY_TOO_LARGE = 413, "The body is too large"
     UNSUPPORTED_MEDIA_TYPE = 415, "The body must be JSON"
     RANGE_NOT_SATISFIABLE = 416, "The range lies outside the file"
     UNKNOWN_HOST = 421, "The service is not known under this host name"
     INVALID_REQUEST = 422, "The request does not fit"
+    DATA_MISSING = 422, "Data that is needed is not at hand"
     IDEMPOTENCY_MISMATCH = 422, "The idempotency key was used for another request"
     INTERNAL_ERROR = 500, "The service made a mistake"
-    RECORD_UNREADABLE = 500, "What is stored of the job cannot be read"
+    RECORD_UNREADABLE = 500, "What is stored of the job or sweep cannot be read"
     UNAVAILABLE = 503, "The service is not available at the moment"
     NOT_READY = 503, "The service is not ready"
 
@@ -84,7 +86,7 @@ class ProblemDetails(BaseModel):
     errors: tuple[Mistake, ...] | None = Field(default=None, description="Every mistake in the request.")
     job_status: str | None = Field(
         default=None,
-        description="With code `invalid_state`: the state of the job, which does not allow the action.",
+        description="With code `invalid_state`: the state of the job or sweep, which does not allow the action.",
     )
 
 

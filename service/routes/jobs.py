@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated, Literal, TypeAlias
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Body, Depends, Header, Query, Request
-from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 
 from reinmax_core.estimators.base import Estimator
@@ -15,8 +13,8 @@ from reinmax_core.tasks.base import Task
 from reinmax_core.value import discover
 from service.answers import JobPage
 from service.context import Context, Here
-from service.protocol.conditional import matches
 from service.protocol.examples import SUBMISSIONS
+from service.protocol.holding import Known, Wait, held
 from service.protocol.idempotency import fingerprint, key_in
 from service.protocol.parameters import LABELS, JobId, labels_in, refuse_unknown_parameters
 from service.protocol.problems import Kind, Problem, problems
@@ -26,7 +24,6 @@ from worker.listing import Filters
 from worker.retention import remove
 
 LARGEST_PAGE = 200
-LONGEST_WAIT_S = 60
 CHANGE_PROBLEMS = problems(Kind.CROSS_SITE, Kind.JOB_NOT_FOUND, Kind.INVALID_STATE, Kind.RECORD_UNREADABLE)
 
 TaskName: TypeAlias = Literal[tuple(discover(Task))]  # type: ignore[valid-type]
@@ -107,11 +104,12 @@ def list_jobs(
     status: Annotated[State | None, Query(description="Only jobs in this state.")] = None,
     task: Annotated[TaskName | None, Query(description="Only jobs of this task.")] = None,
     estimator: Annotated[EstimatorName | None, Query(description="Only jobs with this estimator.")] = None,
+    sweep: Annotated[str | None, Query(max_length=100, description="Only jobs of this sweep.")] = None,
     limit: Annotated[int, Query(ge=1, le=LARGEST_PAGE, description="Jobs a page.")] = 50,
     cursor: Annotated[str | None, Query(max_length=200, description="`next_cursor` of the page before.")] = None,
 ) -> Response:
     """The jobs that pass all filters, newest first, a page at a time."""
-    filters = Filters(status=status, task=task, estimator=estimator, labels=labels_in(request))
+    filters = Filters(status=status, task=task, estimator=estimator, sweep=sweep, labels=labels_in(request))
     page = here.store.list(filters, limit, cursor)
     answer = JobPage(data=page.jobs, has_more=page.next_cursor is not None, next_cursor=page.next_cursor)
     response = Response(answer.model_dump_json(), media_type=JSON, headers={"Cache-Control": "no-cache"})
@@ -131,27 +129,11 @@ def list_jobs(
 async def get_job(
     here: Here,
     job_id: JobId,
-    if_none_match: Annotated[str | None, Header(description="Entity tags: answers 304 while the job has one.")] = None,
-    wait: Annotated[
-        float,
-        Query(
-            ge=0,
-            le=LONGEST_WAIT_S,
-            description="Seconds to hold the answer until the job differs from `If-None-Match`, or without that header "
-            "from what it is now. Jobs that have ended are answered at once.",
-        ),
-    ] = 0,
+    if_none_match: Known = None,
+    wait: Wait = 0,
 ) -> Response:
     """The job as it stands, or as soon as it changes."""
-    with here.changes.watch(job_id) as watch:
-        job = await run_in_threadpool(here.store.get, job_id)
-        known = if_none_match or job.etag
-        deadline = asyncio.get_running_loop().time() + wait
-        in_time = wait > 0
-        while in_time and job.status not in TERMINAL and matches(known, job.etag):
-            in_time = await watch.sees_change(deadline)
-            # At the deadline too: its place in the queue, say, moves without a change of the job.
-            job = await run_in_threadpool(here.store.get, job_id)
+    job = await held(here.changes, job_id, here.store.get, _has_ended, if_none_match, wait)
     return job_answer(job, known=if_none_match)
 
 
@@ -227,6 +209,10 @@ def delete_job(here: Here, job_id: JobId) -> Response:
     """Removes a job that has ended, with its metrics, log and artefacts."""
     remove(here.store, here.artifacts, job_id)
     return Response(status_code=204)
+
+
+def _has_ended(job: Job) -> bool:
+    return job.status in TERMINAL
 
 
 def _set_going(here: Context, job: Job) -> Response:
