@@ -102,8 +102,9 @@ def test_table_4_is_searched_as_published() -> None:
     assert gdas.task.tempered(gdas.estimator, 1.0).tau == pytest.approx(0.1)
 
 
-def test_table_5_has_the_published_sizes() -> None:
+def test_table_5_has_the_published_sizes_and_measures_jobs_by_themselves() -> None:
     cells = plan("table-5").cells
+    assert not any(found.submission.packing for found in (*cells, *plan("table-5-smoke").cells))
     draws = [found.submission.estimator.samples for found in cells if found.submission.estimator.name == "gumbel_rao"]
     assert sorted(set(draws)) == [100, 300, 1000]
     assert {found.submission.task.batch for found in cells} == {512, 100}
