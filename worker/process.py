@@ -18,13 +18,15 @@ from kombu.exceptions import OperationalError
 from worker.app import application, wake
 from worker.artifacts import ArtifactStore, ArtifactStoreUnusable
 from worker.assignment import Places
+from worker.call import Waiting
 from worker.embedded_server import EmbeddedServer, ServerNotStarted
 from worker.engine import Engine
 from worker.hardware import Machine, NoSuchGpu, find_machine
-from worker.jobs import Job, WorkerRecord
+from worker.jobs import WorkerRecord
 from worker.keyspace import PATIENCE_S, StoreUnavailable
 from worker.maintenance import Maintenance
 from worker.retention import Retention
+from worker.searches import Searches
 from worker.server_folder import StateFolderUnusable
 from worker.server_program import NoServerProgram
 from worker.settings import InvalidSettings, Settings
@@ -103,8 +105,10 @@ class WorkerProcess:
         self._started_at = _by_the_clock_of(self._store)
         logger.info("%s serves %s: %s", self._name, " and ".join(self._engine.queues), self.describe().offer)
         retention = Retention(self._store, ArtifactStore(self._settings.artifacts_url), self._settings)
+        searches = Searches(self._store, self._wake, self._name)
+        duties = [retention.attend, searches.attend]
         maintenance = Maintenance(
-            self._store, self._wake, self.describe, _resign, self._settings.lease_s, duties=[retention.attend]
+            self._store, self._wake, self.describe, _resign, self._settings.lease_s, duties=duties
         )
         with self._standby, maintenance:
             return self._engine.serve(self._supervisor.run, self._supervisor.shut_down)
@@ -235,10 +239,10 @@ def _resign() -> None:
     os._exit(os.EX_SOFTWARE)
 
 
-def _forgiving(wake: Callable[[Job], None]) -> Callable[[Job], None]:
+def _forgiving(wake: Callable[[Waiting], None]) -> Callable[[Waiting], None]:
     """Waking that may fail: a sweep finds the job."""
 
-    def wake_or_warn(job: Job) -> None:
+    def wake_or_warn(job: Waiting) -> None:
         try:
             wake(job)
         except OperationalError as error:

@@ -3,6 +3,8 @@
 
 -- Of the records of sweeps that are written here; `worker/sweep_record.py` has it, too.
 local SWEEP_FORMAT = 1
+-- What a sweep has as `closed` where somebody cancelled it; `worker/sweep_record.py` has it, too.
+local CANCELLED = 'cancelled'
 -- Running jobs of which the progress is looked at; with more of them, how far each is hardly matters.
 local MOST_RUNNING = 1000
 -- A worker that was woken goes on to the jobs behind; more calls than there may be workers are of no use.
@@ -66,8 +68,23 @@ local function number_of_ended(sweep)
   return ended
 end
 
+local function is_search(sweep)
+  return redis.call('HEXISTS', sweep_key(sweep), 'search') == 1
+end
+
+-- Workers look after a search: they add cells, and close it once there is nothing left to do.
+local function have_looked_after(sweep)
+  if is_search(sweep) then
+    redis.call('SADD', key('searches'), sweep)
+    if redis.call('HGET', sweep_key(sweep), 'closed') ~= CANCELLED then
+      redis.call('HDEL', sweep_key(sweep), 'closed')
+    end
+  end
+end
+
 -- How fast it goes on is judged anew from here on.
 local function begin_anew(sweep)
+  have_looked_after(sweep)
   redis.call('HSET', sweep_key(sweep), 'ended_before', number_of_ended(sweep))
   redis.call('HDEL', sweep_key(sweep), 'began')
   announce(sweep, redis.call('HINCRBY', sweep_key(sweep), 'version', 1))

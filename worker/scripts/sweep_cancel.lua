@@ -4,7 +4,11 @@ local position, limit, cancelled, requested = ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 if redis.call('EXISTS', sweep_key(id)) == 0 then
   return {0, ''}
 end
-redis.call('HSET', sweep_key(id), 'closed', 1)
+redis.call('HSETNX', sweep_key(id), 'closed', CANCELLED)
+if redis.call('LLEN', sweep_key(id) .. ':cells') == 0 then
+  redis.call('HSETNX', sweep_key(id), 'finished', now)
+  announce(id, redis.call('HINCRBY', sweep_key(id), 'version', 1))
+end
 local jobs, next_position = jobs_behind(id, position, limit)
 for _, job in ipairs(jobs) do
   cancel(job, cancelled, requested)

@@ -18,6 +18,7 @@ end
 redis.call('HSET', sweep_key(sweep), 'format', SWEEP_FORMAT, 'created', now, 'version', 1, 'ended_before', 0)
 redis.call('ZADD', key('sweeps'), 0, sweep)
 make_jobs(sweep, add_cells(sweep, 8), cjson.decode(ARGV[7]), random)
+have_looked_after(sweep)
 
 if idempotency_key ~= '' then
   redis.call('HSET', key('idempotency:' .. idempotency_key), 'fingerprint', fingerprint, 'sweep', sweep)
