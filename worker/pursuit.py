@@ -20,7 +20,7 @@ from worker.store import JobStore
 from worker.sweep import Sweep
 from worker.sweep_grid import Cell
 from worker.sweep_request import SweepRequest
-from worker.sweeps import SweepStore
+from worker.sweeps import Changed, SweepStore
 from worker.trials import Standing, Trial, best_of, trials_of
 
 LONGEST_S: Final = 2.0
@@ -71,7 +71,7 @@ class Pursuit:
         if missing > 0:
             cells = list(islice(self._proposals(sweep, trials), missing))
             note = None if cells else EXHAUSTED
-        changed = self._sweeps.add_cells(sweep.id, sweep.cells, cells) if cells else None
+        changed = self._added(sweep, trials, cells) if cells else None
         progress = self._progress(trials, note, added=len(cells) if changed else 0)
         self._searches.tell(sweep.id, progress, None if progress.running else sweep.version)
         return changed.calls if changed else ()
@@ -106,6 +106,10 @@ class Pursuit:
             if outcome.status not in TERMINAL and outcome.reason != PRUNE_REQUESTED.code:
                 logger.info("job %s: its trial is hopeless, %s", outcome.job_id, dict(trial.coordinates))
                 self._searches.prune(outcome.job_id)
+
+    def _added(self, sweep: Sweep, trials: Sequence[Trial], cells: Sequence[Cell]) -> Changed | None:
+        tried = [*(trial.coordinates for trial in trials), *(cell.coordinates for cell in cells)]
+        return self._sweeps.add_cells(sweep.id, sweep.cells, cells, self._space.axes_of(tried))
 
     def _missing(self, sweep: Sweep, trials: Sequence[Trial]) -> int:
         """How many trials are to be added now."""

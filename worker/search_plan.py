@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
+from reinmax_core.tasks.base import Task
 from worker.jobs import Reason, Submission
 from worker.search import Search, SearchProgress
 from worker.search_space import Space
@@ -42,7 +43,8 @@ def plan_of_search(request: SweepRequest, search: Search, most_jobs: int) -> Pla
         raise InvalidSweep((), invalid, space.axes, len(space.drafts), search=search)
     if space.size is not None and space.size < search.trials:
         raise InvalidSweep([_too_few(search, space.size)])
-    return Plan(request, (), (), seeds, None, is_open=True, search=_goal(search, space))
+    example = Submission.model_validate(space.drafts[0].body)
+    return Plan(request, (), (), seeds, None, is_open=True, search=_goal(search, example.task), example=example)
 
 
 def space_of(request: SweepRequest) -> Space:
@@ -51,8 +53,7 @@ def space_of(request: SweepRequest) -> Space:
     return Space(body_of(request), request.search)
 
 
-def _goal(search: Search, space: Space) -> SearchProgress:
-    task = Submission.model_validate(space.drafts[0].body).task
+def _goal(search: Search, task: Task) -> SearchProgress:
     metric = search.metric or task.objective
     direction = search.direction or direction_of(task, metric)
     return SearchProgress(metric=metric, direction=direction, trials=search.trials, note=UNATTENDED)

@@ -67,6 +67,13 @@ class Space:
         _, applying = self._filled(values)
         return {path: values[path] if path in applying else None for path in self.search.fields}
 
+    def axes_of(self, tried: Sequence[Mapping[str, JsonValue]]) -> tuple[Axis, ...]:
+        """The fields with the values that have been tried: numbers ascending, choices in their order."""
+        return tuple(
+            Axis(path=path, values=_in_order(field, [coordinates[path] for coordinates in tried]))
+            for path, field in self.search.fields.items()
+        )
+
     def invalid(self) -> Iterator[InvalidCell]:
         """What is wrong with the choices, and with the bounds of the other fields, those of one field at a time."""
         for number, draft in enumerate(self.drafts):
@@ -110,6 +117,12 @@ def _probes(fields: Sequence[SearchedField]) -> Iterator[Places]:
         for number, field in enumerate(fields):
             if field.choices is None:
                 yield (*places[:number], 1, *places[number + 1 :])
+
+
+def _in_order(field: SearchedField, values: Sequence[JsonValue]) -> tuple[JsonValue, ...]:
+    if field.choices is not None:
+        return tuple(choice for choice in field.choices if choice in values)
+    return tuple(sorted({value for value in values if isinstance(value, int | float)}))
 
 
 def _valid(drafts: Sequence[Draft]) -> Iterator[tuple[Draft, Submission]]:

@@ -24,6 +24,7 @@ TAKEN_S: Final = 30.0
 LOOK_EVERY_S: Final = 1.0
 SHARE: Final = 0.05
 """Of the time of a worker that looking may take."""
+LONGEST_PAUSE_S: Final = 5.0
 LEFT_S: Final = 2 * TAKEN_S
 """A worker that cannot look after a search leaves it alone for so long, so that another one gets it."""
 
@@ -58,7 +59,7 @@ class Searches:
         begun = time.monotonic()
         for sweep_id in taken:
             self._look_after(sweep_id)
-        return min(max(LOOK_EVERY_S, (time.monotonic() - begun) / SHARE), TAKEN_S / 2)
+        return min(max(LOOK_EVERY_S, (time.monotonic() - begun) / SHARE), LONGEST_PAUSE_S)
 
     def _look_after(self, sweep_id: str) -> None:
         try:

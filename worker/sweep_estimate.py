@@ -49,15 +49,15 @@ def estimate(store: JobStore, plan: Plan) -> Estimate:
 
 def _steps(plan: Plan) -> Mapping[Kind, int]:
     steps: Counter[Kind] = Counter()
-    for cell in plan.cells:
-        steps[cell.submission.task.name, cell.submission.estimator.name] += cell.submission.steps * len(plan.seeds)
+    for job, count in plan.kinds:
+        steps[job.task.name, job.estimator.name] += job.steps * count
     return steps
 
 
 def _seconds_a_step(store: JobStore, kind: Kind, plan: Plan) -> float | None:
     filters = Filters(status=State.SUCCEEDED.value, task=kind[0], estimator=kind[1])
     jobs = store.list(filters, LOOKED_AT).jobs
-    tasks = [cell.submission.task for cell in plan.cells]
+    tasks = [job.task for job, _ in plan.kinds]
     # Those of the same size tell more, where there are any.
     alike = [job for job in jobs if job.spec.task in tasks]
     rates = [job.result.wall_time_s / job.spec.steps for job in alike or jobs if job.result]
@@ -65,7 +65,7 @@ def _seconds_a_step(store: JobStore, kind: Kind, plan: Plan) -> float | None:
 
 
 def _fitting(workers: Sequence[WorkerRecord], plan: Plan) -> int:
-    needs = {cell.submission.hardware.model_dump_json(): cell.submission.hardware for cell in plan.cells}
+    needs = {job.hardware.model_dump_json(): job.hardware for job, _ in plan.kinds}
     return sum(any(worker.fits(needed) for needed in needs.values()) for worker in workers)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from pydantic import JsonValue
 
 from reinmax_core.tasks.base import Task
+from worker.jobs import Submission
 from worker.search import SearchProgress
 from worker.sweep import Axis, Selection
 from worker.sweep_grid import Cell, Draft, Flaw, InvalidSweep, cells_of, drafts
@@ -37,11 +38,20 @@ class Plan:
     """Whether further cells may be added."""
     search: SearchProgress | None = None
     """What is looked for by that."""
+    example: Submission | None = None
+    """What the jobs are like that are added, but for the values that are tried."""
 
     @property
     def jobs(self) -> int:
         """How many jobs there will be."""
-        return (self.search.trials if self.search else len(self.cells)) * len(self.seeds)
+        return sum(count for _, count in self.kinds)
+
+    @property
+    def kinds(self) -> Sequence[tuple[Submission, int]]:
+        """What there will be jobs of, and how many of each."""
+        if self.search and self.example:
+            return [(self.example, self.search.trials * len(self.seeds))]
+        return [(cell.submission, len(self.seeds)) for cell in self.cells]
 
 
 def seeds_of(given: int | Sequence[int] | None) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ from worker import record
 from worker.jobs import TERMINAL, State
 from worker.refusal import SweepUnreadable
 from worker.search import SearchProgress
-from worker.sweep import ENDED, Sweep, SweepState
+from worker.sweep import ENDED, Axis, Sweep, SweepState
 from worker.sweep_grid import Cell
 from worker.sweep_outcome import Outcome
 from worker.sweep_plan import Plan
@@ -35,11 +35,16 @@ def fields_of(plan: Plan) -> dict[str, str]:
     return {name: text for name, text in given.items() if text is not None} | {
         "labels": json.dumps(request.labels),
         "request": json.dumps(request.written),
-        "axes": json.dumps([axis.model_dump(mode="json") for axis in plan.axes]),
+        "axes": axes_text(plan.axes),
         "select": plan.select.model_dump_json() if plan.select else "",
         **({"search": plan.search.model_dump_json()} if plan.search else {}),
         "seeds": json.dumps(plan.seeds),
     }
+
+
+def axes_text(axes: Sequence[Axis]) -> str:
+    """What the record has of the axes of a sweep."""
+    return json.dumps([axis.model_dump(mode="json") for axis in axes])
 
 
 def texts_of(cells: Sequence[Cell]) -> Iterator[str]:

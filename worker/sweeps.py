@@ -13,11 +13,11 @@ from worker.listing import Filters, cursor_behind, position_in
 from worker.reasons import CANCEL_REQUESTED, CANCELLED
 from worker.refusal import IdempotencyMismatch, SweepNotAllowed, SweepNotFound
 from worker.store import IDEMPOTENCY_LIFETIME_S, JobStore, random_part_of_id
-from worker.sweep import Sweep
+from worker.sweep import Axis, Sweep
 from worker.sweep_grid import Cell, Flaw, InvalidSweep
 from worker.sweep_outcome import Outcome
 from worker.sweep_plan import Plan
-from worker.sweep_record import fields_of, outcome_of, readable_sweeps_of, sweeps_of, texts_of
+from worker.sweep_record import axes_text, fields_of, outcome_of, readable_sweeps_of, sweeps_of, texts_of
 
 DELETED: Final = "changed while it is being deleted"
 ALL: Final = Filters()
@@ -157,16 +157,20 @@ class SweepStore:
                 return Changed(self.get(sweep_id), _calls_in(calls))
         raise SweepNotAllowed(sweep, DELETED)
 
-    def add_cells(self, sweep_id: str, expected_cells: int, cells: Sequence[Cell]) -> Changed | None:
+    def add_cells(
+        self, sweep_id: str, expected_cells: int, cells: Sequence[Cell], axes: Sequence[Axis] | None = None
+    ) -> Changed | None:
         """Adds cells with all seeds to a sweep that is open; None if it has ended, or has other cells than expected.
 
         Args:
             sweep_id: the sweep.
             expected_cells: how many it has; of those who add at the same time, one does.
             cells: the further ones.
+            axes: those of all cells from then on, where they have values that there were not before.
         """
         fence = (random_part_of_id(), expected_cells)
-        allowed, calls = self._keyspace.run_to_disk("sweep_add", sweep_id, *fence, *texts_of(cells))
+        known = "" if axes is None else axes_text(axes)
+        allowed, calls = self._keyspace.run_to_disk("sweep_add", sweep_id, *fence, known, *texts_of(cells))
         return Changed(self.get(sweep_id), _calls_in(calls)) if allowed else None
 
     def close(self, sweep_id: str) -> None:
@@ -199,7 +203,7 @@ class SweepStore:
         """
         (texts,) = self._keyspace.ask(("LRANGE", self._keyspace.key(f"sweep:{sweep_id}:coordinates"), 0, -1))
         if not texts:
-            raise SweepNotFound(sweep_id)
+            self.get(sweep_id)  # a search has no cells at first
         coordinates = [json.loads(text) for text in texts]
         pages = self._in_turn("sweep_outcomes", sweep_id)
         return tuple(outcome_of(coordinates, *one) for found, _ in pages for one in found)

@@ -39,10 +39,10 @@ def sweep_answer(sweep: Sweep, *, status: int = 200, known: str | None = None) -
 def as_it_would_be(plan: Plan, estimate: Estimate) -> SweepPreview:
     """What the sweep would be that the plan describes."""
     return SweepPreview(
-        cells=len(plan.cells),
+        cells=plan.jobs // len(plan.seeds),
         seeds=plan.seeds,
         jobs=plan.jobs,
-        steps=sum(cell.submission.steps for cell in plan.cells) * len(plan.seeds),
+        steps=sum(job.steps * count for job, count in plan.kinds),
         estimated_s=estimate.seconds,
         estimate=estimate.basis,
         axes=plan.axes,

@@ -317,20 +317,29 @@ local function retry(job)
   return true
 end
 
+-- Removes a sweep that has no jobs. Returns whether it had none.
+local function forget_if_empty(sweep)
+  if redis.call('EXISTS', key('index:sweep:' .. sweep)) == 1 then
+    return false
+  end
+  local name = key('sweep:' .. sweep)
+  local known = key('idempotency:' .. (redis.call('HGET', name, 'idempotency_key') or ''))
+  if redis.call('HGET', known, 'sweep') == sweep then
+    redis.call('DEL', known)
+  end
+  redis.call('DEL', name, name .. ':counts', name .. ':cells', name .. ':coordinates', name .. ':holder')
+  redis.call('ZREM', key('sweeps'), sweep)
+  redis.call('SREM', key('searches'), sweep)
+  announce(sweep, 0)
+  return true
+end
+
 -- Takes a job that has ended off its sweep, which goes with the last of them.
 local function leave_sweep(sweep, job, status)
   local name = key('sweep:' .. sweep)
   redis.call('ZREM', key('index:sweep:' .. sweep), job)
   redis.call('HINCRBY', name .. ':counts', status, -1)
-  if redis.call('EXISTS', key('index:sweep:' .. sweep)) == 0 then
-    local known = key('idempotency:' .. (redis.call('HGET', name, 'idempotency_key') or ''))
-    if redis.call('HGET', known, 'sweep') == sweep then
-      redis.call('DEL', known)
-    end
-    redis.call('DEL', name, name .. ':counts', name .. ':cells', name .. ':coordinates')
-    redis.call('ZREM', key('sweeps'), sweep)
-    announce(sweep, 0)
-  else
+  if not forget_if_empty(sweep) then
     announce(sweep, redis.call('HINCRBY', name, 'version', 1))
   end
 end
