@@ -22,6 +22,7 @@ from service.client.endpoints import Endpoints, JobFilter
 from service.client.exchange import Call, Exchange
 from worker.jobs import Job
 from worker.settings import Settings, is_loopback
+from worker.sweep import Sweep
 
 T = TypeVar("T")
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -60,6 +61,14 @@ class Client(Endpoints):
         yield from page.data
         while page.next_cursor:
             page = self.page(cursor=page.next_cursor, **filters)
+            yield from page.data
+
+    def list_sweeps(self) -> Iterator[Sweep]:
+        """All sweeps, newest first, fetched page by page as they are asked for."""
+        page = self.sweep_page()
+        yield from page.data
+        while page.next_cursor:
+            page = self.sweep_page(cursor=page.next_cursor)
             yield from page.data
 
     def close(self) -> None:
@@ -112,6 +121,15 @@ class AsyncClient(Endpoints):
             cursor = page.next_cursor
             for job in page.data:
                 yield job
+
+    async def list_sweeps(self) -> AsyncIterator[Sweep]:
+        """All sweeps, newest first, fetched page by page as they are asked for."""
+        cursor: str | None = ""
+        while cursor is not None:
+            page = await self.sweep_page(cursor=cursor or None)
+            cursor = page.next_cursor
+            for sweep in page.data:
+                yield sweep
 
     async def close(self) -> None:
         """Ends the connections."""

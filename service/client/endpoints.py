@@ -8,20 +8,19 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final, TypeAlias, TypedDict, TypeVar, Unpack
+from typing import Final, TypeAlias, TypedDict, Unpack
 from urllib.parse import quote
 
 import httpx
-from pydantic import BaseModel
 
-from service.answers import Curve, Curves, JobPage, Listing
+from service.answers import Curve, Curves, JobPage
 from service.catalogue import DataSetEntry, EstimatorEntry, PresetEntry, TaskEntry
 from service.client.download import PartialFile, find
 from service.client.exchange import Call, Exchange, answered, endpoint
+from service.client.sweeps import SweepEndpoints
 from worker.jobs import TERMINAL, Artifact, Job, State, Submission, WorkerRecord
 from worker.reasons import PAUSE_REQUESTED
 
-M = TypeVar("M", bound=BaseModel)
 LONGEST_HOLD_S: Final = 30.0
 JSON: Final = {"Content-Type": "application/json"}
 Received: TypeAlias = Callable[[int, int], object]
@@ -34,14 +33,8 @@ class JobFilter(TypedDict, total=False):
     status: str | None
     task: str | None
     estimator: str | None
+    sweep: str | None
     labels: Mapping[str, str]
-
-
-class _Details(TypedDict, total=False):
-    params: Mapping[str, str | int]
-    headers: Mapping[str, str]
-    body: bytes
-    hold_s: float
 
 
 class JobNotFinished(TimeoutError):
@@ -52,11 +45,8 @@ def _ignore(received: int, total: int) -> None:
     """Stands for nobody who wants to know."""
 
 
-class Endpoints:
+class Endpoints(SweepEndpoints):
     """The calls of the API. Jobs are named by their id."""
-
-    def __init__(self, patience_s: float) -> None:
-        self._patience_s = patience_s
 
     @endpoint
     def submit(
@@ -267,10 +257,6 @@ class Endpoints:
             hold_s=hold_s,
         )
 
-    def _data(self, path: str, kind: type[M]) -> Exchange[tuple[M, ...]]:
-        response = yield from self._answer("GET", path)
-        return Listing[kind].model_validate_json(response.content).data  # type: ignore[valid-type]
-
     def _change_once(self, job_id: str, action: str, is_as_before: Callable[[Job], bool]) -> Exchange[Job]:
         """Makes a change that is not to be made twice: where no answer came, the job tells whether it was made."""
 
@@ -280,9 +266,6 @@ class Endpoints:
 
         response = yield from answered(Call("POST", f"{_path(job_id)}/{action}"), self._patience_s, made)
         return Job.model_validate_json(response.content)
-
-    def _answer(self, method: str, path: str, **details: Unpack[_Details]) -> Exchange[httpx.Response]:
-        return answered(Call(method, path, **details), self._patience_s)
 
 
 def _path(job_id: str) -> str:

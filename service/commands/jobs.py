@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from service.commands import sweeps
+from service.commands.connection import connect
 from service.commands.options import (
     AsJson,
     AttemptsByCause,
     Changes,
     EstimatorName,
     JobId,
+    JobOrSweepId,
     Labels,
     Seed,
     SpecFile,
@@ -61,7 +64,7 @@ def submit(
     options |= given(labels=labels_of(label), priority=priority, timeout_s=timeout_s, max_attempts=max_attempts)
     options |= given(max_attempts_by_cause=limits_of(attempts_by_cause))
     spec = spec_of(file, options, changes or ())
-    with _client() as client:
+    with connect() as client:
         if dry_run:
             _show(client.dry_run(spec), as_json)
             return
@@ -74,19 +77,25 @@ def submit(
 
 def watch(
     jobs: Annotated[
-        list[str] | None, typer.Argument(metavar="[JOB]...", help="Ids; by default all that have not ended.")
+        list[str] | None,
+        typer.Argument(metavar="[JOB]...", help="Ids of jobs or sweeps; by default all jobs that have not ended."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Follow jobs until they have ended; exit code 1 if one did not succeed."""
-    with _client() as client:
-        _follow(client, jobs or _unfinished(client), as_json)
+    """Follow jobs or sweeps until they have ended; exit code 1 if one did not succeed."""
+    of_sweeps = [job for job in jobs or () if sweeps.is_sweep(job)]
+    with connect() as client:
+        if len(of_sweeps) < len(jobs or ()) or not of_sweeps:
+            _follow(client, [job for job in jobs or _unfinished(client) if job not in of_sweeps], as_json)
+        for sweep in of_sweeps:
+            sweeps.follow(client, client.get_sweep(sweep), as_json)
 
 
 def list_jobs(
     status: Annotated[str | None, typer.Option(help="Only jobs in this state.")] = None,
     task: Annotated[str | None, typer.Option(help="Only jobs of this task.")] = None,
     estimator: Annotated[str | None, typer.Option(help="Only jobs of this estimator.")] = None,
+    sweep: Annotated[str | None, typer.Option(help="Only jobs of this sweep.")] = None,
     label: Labels = None,
     limit: Annotated[int, typer.Option(min=1, help="Jobs shown at most.")] = 20,
     as_json: AsJson = False,
@@ -97,8 +106,9 @@ def list_jobs(
     from service.client.endpoints import JobFilter
     from service.commands.display import job_list
 
-    filters: JobFilter = {"status": status, "task": task, "estimator": estimator, "labels": labels_of(label) or {}}
-    with _client() as client:
+    filters: JobFilter = {"status": status, "task": task, "estimator": estimator, "sweep": sweep}
+    filters["labels"] = labels_of(label) or {}
+    with connect() as client:
         jobs = tuple(islice(client.list(**filters), limit))
     if as_json:
         print_json_array(jobs)
@@ -106,15 +116,18 @@ def list_jobs(
         console().print(job_list(jobs))
 
 
-def show(job: JobId, as_json: AsJson = False) -> None:
-    """Show all that is known about a job."""
-    with _client() as client:
-        _show(client.get(job), as_json)
+def show(job: JobOrSweepId, as_json: AsJson = False) -> None:
+    """Show all that is known about a job or a sweep."""
+    with connect() as client:
+        if sweeps.is_sweep(job):
+            sweeps.show(client, job, as_json)
+        else:
+            _show(client.get(job), as_json)
 
 
 def logs(job: JobId, as_json: AsJson = False) -> None:
     """Print what the training process of a job wrote."""
-    with _client() as client:
+    with connect() as client:
         text = client.logs(job)
     print(json.dumps({"logs": text}) if as_json else text, end="\n" if as_json else "")
 
@@ -129,7 +142,7 @@ def metrics(
     from service.answers import Curves
     from service.commands.display import curves_table
 
-    with _client() as client:
+    with connect() as client:
         curves = client.metrics(job, series=series or (), max_points=max_points)
     if as_json:
         print_json(Curves(series=curves))
@@ -137,34 +150,43 @@ def metrics(
         console().print(curves_table(curves))
 
 
-def cancel(job: JobId, as_json: AsJson = False) -> None:
-    """Cancel a job; one that runs saves a checkpoint first."""
-    with _client() as client:
-        _show_line(client.cancel(job), as_json)
+def cancel(job: JobOrSweepId, as_json: AsJson = False) -> None:
+    """Cancel a job, or all jobs of a sweep; one that runs saves a checkpoint first."""
+    with connect() as client:
+        if sweeps.is_sweep(job):
+            sweeps.cancel(client, job, as_json)
+        else:
+            _show_line(client.cancel(job), as_json)
 
 
 def pause(job: JobId, as_json: AsJson = False) -> None:
     """Pause a job until it is resumed; one that runs saves a checkpoint and frees its device."""
-    with _client() as client:
+    with connect() as client:
         _show_line(client.pause(job), as_json)
 
 
 def resume(job: JobId, as_json: AsJson = False) -> None:
     """Resume a paused job, from its checkpoint."""
-    with _client() as client:
+    with connect() as client:
         _show_line(client.resume(job), as_json)
 
 
-def retry(job: JobId, as_json: AsJson = False) -> None:
-    """Retry a job that failed or was cancelled, from its checkpoint, with all its attempts."""
-    with _client() as client:
-        _show_line(client.retry(job), as_json)
+def retry(job: JobOrSweepId, as_json: AsJson = False) -> None:
+    """Retry a job that failed or was cancelled, or those of a sweep, from its checkpoint, with all its attempts."""
+    with connect() as client:
+        if sweeps.is_sweep(job):
+            sweeps.retry(client, job, as_json)
+        else:
+            _show_line(client.retry(job), as_json)
 
 
-def delete(job: JobId, as_json: AsJson = False) -> None:
-    """Delete a job that has ended, with its metrics, log and files."""
-    with _client() as client:
-        client.delete(job)
+def delete(job: JobOrSweepId, as_json: AsJson = False) -> None:
+    """Delete a job or a sweep that has ended, with its metrics, log and files."""
+    with connect() as client:
+        if sweeps.is_sweep(job):
+            client.delete_sweep(job)
+        else:
+            client.delete(job)
     print(json.dumps({"deleted": job}) if as_json else f"{job}  deleted")
 
 
@@ -172,7 +194,7 @@ def artifacts(job: JobId, as_json: AsJson = False) -> None:
     """List the files that a job has left."""
     from service.commands.display import artifact_table
 
-    with _client() as client:
+    with connect() as client:
         files = client.artifacts(job)
     if as_json:
         print_json_array(files)
@@ -189,16 +211,9 @@ def download(
     """Download a file that a job has left."""
     from service.commands.views import transfer
 
-    with _client() as client, transfer(name, disable=as_json) as received:
+    with connect() as client, transfer(name, disable=as_json) as received:
         path = client.download(job, name, to, received=received)
     print(json.dumps({"path": str(path)}) if as_json else path)
-
-
-def _client() -> Client:
-    from service.client import Client
-
-    # Whoever sits before a terminal is told at once that no service is there.
-    return Client(patience_s=2.0)
 
 
 def _follow(client: Client, ids: Sequence[str], as_json: bool) -> None:

@@ -12,6 +12,7 @@ import typer
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="Id of the job.")]
+JobOrSweepId = Annotated[str, typer.Argument(metavar="JOB", help="Id of the job or sweep.")]
 Labels = Annotated[list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="May be given several times.")]
 
 AttemptsByCause = Annotated[
@@ -51,7 +52,7 @@ def spec_of(file: Path | None, options: Mapping[str, object], changes: Iterable[
     Raises:
         typer.BadParameter: the file holds no JSON object, or a change is not FIELD=VALUE.
     """
-    spec = _read(file) if file else {}
+    spec = json_object(file, "a spec as a JSON object with task and estimator") if file else {}
     spec |= options
     for change in changes:
         field, value = key_and_value(change)
@@ -81,14 +82,19 @@ def limits_of(texts: Iterable[str] | None) -> dict[str, object] | None:
     return {cause: _value(limit) for cause, limit in map(key_and_value, texts)} if texts else None
 
 
-def _read(file: Path) -> dict[str, object]:
+def json_object(file: Path, expected: str) -> dict[str, object]:
+    """What is in a file, or on standard input for `-`; `expected` says in words what that should be.
+
+    Raises:
+        typer.BadParameter: it is no JSON object.
+    """
     try:
-        spec = json.loads(sys.stdin.read() if str(file) == "-" else file.read_text())
+        found = json.loads(sys.stdin.read() if str(file) == "-" else file.read_text())
     except (OSError, ValueError) as error:
-        raise typer.BadParameter(f"{file} should hold a spec as JSON, but: {error}") from None
-    if not isinstance(spec, dict):
-        raise typer.BadParameter(f"{file} should hold a JSON object with task and estimator, not {spec!r}")
-    return spec
+        raise typer.BadParameter(f"{file} should hold {expected}, but: {error}") from None
+    if not isinstance(found, dict):
+        raise typer.BadParameter(f"{file} should hold {expected}, not {found!r}")
+    return found
 
 
 def _set(spec: dict[str, object], path: list[str], value: object) -> None:
