@@ -24,7 +24,7 @@ from service.protocol.openapi import DESCRIPTION, describe
 from service.protocol.problems import Problem, answer_http_exception, answer_problem
 from service.protocol.refusals import PROBLEMS, answer_refusal
 from service.protocol.traffic import Traffic, TrafficMetrics
-from service.routes import catalogue, health, jobs, outputs, pages, sweeps
+from service.routes import catalogue, health, jobs, outputs, pages, plots, sweeps, tables
 from worker.artifacts import ArtifactStore
 from worker.settings import Settings
 from worker.store import JobStore
@@ -65,7 +65,7 @@ def create_app(settings: Settings, *, redis_url: str, wake: Wake) -> FastAPI:
             **dict.fromkeys(PROBLEMS, answer_refusal),
         },
     )
-    for routes in (jobs, sweeps, outputs, catalogue, health, pages):
+    for routes in (jobs, sweeps, tables, outputs, plots, catalogue, health, pages):
         app.include_router(routes.router)
     app.openapi = partial(_described_once, app)  # type: ignore[method-assign]
     app.state.registry = registry

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import typer
 
-from service.commands import here, jobs, stack, sweeps
+from service.commands import here, jobs, stack, sweeps, tables
 from service.commands.output import CommandFailed
 
 app = typer.Typer(
@@ -37,7 +37,13 @@ PANELS: dict[str, dict[str, Callable[..., None]]] = {
         "retry": jobs.retry,
         "delete": jobs.delete,
     },
-    "Sweeps": {"sweep": sweeps.sweep, "sweeps": sweeps.list_sweeps, "extend": sweeps.extend},
+    "Sweeps": {
+        "sweep": sweeps.sweep,
+        "sweeps": sweeps.list_sweeps,
+        "extend": sweeps.extend,
+        "table": tables.table,
+        "plot": tables.plot,
+    },
     "Service": {"up": stack.up, "api": stack.api, "worker": stack.worker, "demo": stack.demo},
     "This machine": {"train": here.train, "doctor": here.doctor},
 }

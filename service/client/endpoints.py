@@ -18,6 +18,7 @@ from service.catalogue import DataSetEntry, EstimatorEntry, PresetEntry, TaskEnt
 from service.client.download import PartialFile, find
 from service.client.exchange import Call, Exchange, answered, endpoint
 from service.client.sweeps import SweepEndpoints
+from service.client.tables import TableEndpoints
 from worker.jobs import TERMINAL, Artifact, Job, State, Submission, WorkerRecord
 from worker.reasons import PAUSE_REQUESTED
 
@@ -45,7 +46,7 @@ def _ignore(received: int, total: int) -> None:
     """Stands for nobody who wants to know."""
 
 
-class Endpoints(SweepEndpoints):
+class Endpoints(SweepEndpoints, TableEndpoints):
     """The calls of the API. Jobs are named by their id."""
 
     @endpoint

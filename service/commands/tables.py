@@ -1,0 +1,170 @@
+"""Commands about what sweeps have come to: tables and plots."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias
+
+import typer
+
+from service.commands.options import AsJson
+from service.commands.output import CommandFailed, console, print_json
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from service.client import Client
+    from service.client.tables import Arrangement
+    from service.tables.table import Table
+
+
+TextFormat: TypeAlias = Literal["csv", "markdown", "latex"]
+TableFormat: TypeAlias = Literal["json", "csv", "markdown", "latex"]
+PlotKind: TypeAlias = Literal["bars", "line", "curves"]
+
+FORMATS_BY_ENDING: Final[dict[str, TableFormat]] = {
+    ".json": "json",
+    ".csv": "csv",
+    ".md": "markdown",
+    ".tex": "latex",
+}
+IMAGES: Final[dict[str, Literal["svg", "png"]]] = {".svg": "svg", ".png": "png"}
+JOB: Final = "job_"
+
+SweepId = Annotated[str, typer.Argument(metavar="SWEEP", help="Id of the sweep.")]
+Axes = "Paths of axes, such as estimator,task"
+Rows = Annotated[str | None, typer.Option(help=f"{Axes}; by default estimator.")]
+Columns = Annotated[str | None, typer.Option(help=f"{Axes}; by default all others.")]
+Select = Annotated[str | None, typer.Option(help=f"{Axes}, along which only the best cell is shown.")]
+Metrics = Annotated[list[str] | None, typer.Option("--metric", help="What is shown; may be given several times.")]
+Baseline = Annotated[
+    str | None, typer.Option(help="What paired differences are taken to, such as the name of an estimator.")
+]
+
+
+def table(
+    sweep: SweepId,
+    format: Annotated[
+        TableFormat | None, typer.Option("--format", "-f", help="Instead of a table for the terminal.")
+    ] = None,
+    metric: Metrics = None,
+    baseline: Baseline = None,
+    rows: Rows = None,
+    columns: Columns = None,
+    select: Select = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File to write: .csv, .md, .tex, .json, .svg or .png.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show mean and spread over seeds of every cell of a sweep, beside the published numbers."""
+    arrangement = _arrangement(metric, baseline, rows, columns, select)
+    ending = output.suffix.lower() if output else ""
+    with _client() as client:
+        if output and ending in IMAGES:
+            _save(output, client.plot(sweep, form=IMAGES[ending], **arrangement), as_json)
+        elif output:
+            _save(output, _text(client, sweep, format or _format_of(output), arrangement).encode(), as_json)
+        elif as_json or format == "json":
+            print_json(client.table(sweep, **arrangement))
+        elif format:
+            print(_text(client, sweep, format, arrangement), end="")
+        else:
+            for part in shown(client.table(sweep, **arrangement)):
+                console().print(part)
+
+
+def plot(
+    subject: Annotated[str, typer.Argument(metavar="SWEEP|JOB", help="Id of a sweep, or of a job for its curves.")],
+    kind: Annotated[
+        PlotKind, typer.Option(help="Of a sweep: final values as bars or over a numeric axis, or training curves.")
+    ] = "bars",
+    metric: Metrics = None,
+    x: Annotated[str | None, typer.Option("--x", help="Path of the axis that a line is drawn over.")] = None,
+    rows: Rows = None,
+    columns: Columns = None,
+    select: Select = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write: .svg or .png.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Draw a sweep, or the curves of a job."""
+    path = output or Path(f"{subject}.svg")
+    form = IMAGES.get(path.suffix.lower())
+    if form is None:
+        raise CommandFailed(f"a plot is written as .svg or .png, not as {path.name!r}; choose one of these endings")
+    with _client() as client:
+        if subject.startswith(JOB):
+            image = client.plot_of_job(subject, series=metric or (), form=form)
+        else:
+            arrangement = _arrangement(metric, None, rows, columns, select)
+            image = client.plot(subject, kind=kind, x=x, form=form, **arrangement)
+    _save(path, image, as_json)
+
+
+def shown(table: Table) -> Sequence[RenderableType]:
+    """The table for a terminal: title, table, notes."""
+    from rich.text import Text
+
+    from service.commands.display import table_of
+    from service.tables.lines import head, lines, notes, unfinished
+
+    names, *columns = head(table)
+    drawn = table_of(names, numbers=columns)
+    metric: str | None = None
+    for line in lines(table):
+        if line.metric and line.metric != metric:
+            drawn.add_row(Text(line.metric, "bold cyan"))
+        metric = line.metric
+        is_main = line.kind in ("mean", "rank")
+        style = "" if is_main else "bright_black"
+        texts = [Text(text.words, "bold green" if text.is_best else style) for text in line.texts]
+        drawn.add_row(Text(line.label if is_main else f"  {line.label}", style), *texts)
+    below = [Text(note, "bright_black") for note in notes(table)]
+    missing = [Text(job, "red") for job in unfinished(table)]
+    return (Text(table.title, "bold"), drawn, Text(), *below, *missing)
+
+
+def _arrangement(
+    metric: list[str] | None, baseline: str | None, rows: str | None, columns: str | None, select: str | None
+) -> Arrangement:
+    return {
+        "metrics": metric or (),
+        "baseline": baseline,
+        "rows": _paths(rows),
+        "columns": _paths(columns),
+        "select": _paths(select),
+    }
+
+
+def _paths(text: str | None) -> Sequence[str] | None:
+    return None if text is None else [path.strip() for path in text.split(",") if path.strip()]
+
+
+def _text(client: Client, sweep: str, format: TableFormat, arrangement: Arrangement) -> str:
+    if format == "json":
+        return client.table(sweep, **arrangement).model_dump_json(indent=2) + "\n"
+    return client.table_text(sweep, format, **arrangement)
+
+
+def _format_of(output: Path) -> TableFormat:
+    if found := FORMATS_BY_ENDING.get(output.suffix.lower()):
+        return found
+    endings = ", ".join((*FORMATS_BY_ENDING, *IMAGES))
+    raise CommandFailed(f"{output.name!r} does not say how to write the table; choose one of {endings}, or --format")
+
+
+def _save(path: Path, content: bytes, as_json: bool) -> None:
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise CommandFailed(f"{path} cannot be written: {error.strerror}; choose another --output") from error
+    print(json.dumps({"path": str(path)}) if as_json else path)
+
+
+def _client() -> Client:
+    from service.client import Client
+
+    # Whoever sits before a terminal is told at once that no service is there.
+    return Client(patience_s=2.0)
