@@ -19,7 +19,7 @@ from worker.store import JobStore
 from worker.sweep import Sweep
 from worker.sweeps import SweepStore
 
-TAKEN_S: Final = 30.0
+TAKEN_S: Final = 10.0
 """After so long without a look, another worker looks after a search."""
 LOOK_EVERY_S: Final = 1.0
 SHARE: Final = 0.05
