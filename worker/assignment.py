@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from reinmax_core.run import Result, RunSpec
 from worker.attempt import Checkpoint
-from worker.jobs import Artifact, Cause, Failure, JobProgress
+from worker.jobs import Artifact, Cause, Environment, Failure, JobProgress
 from worker.keyspace import PATIENCE_S
 
 
@@ -37,6 +37,8 @@ class AssignedJob(_Message):
     spec: RunSpec
     checkpoints: tuple[Checkpoint, ...]
     """Where to continue, newest first; an older one if the newest is damaged."""
+    before: Environment | None = None
+    """That of the attempt before this one."""
 
 
 class Assignment(_Message):

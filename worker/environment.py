@@ -12,6 +12,7 @@ import torch
 
 from reinmax_core.data.base import DataSource
 from reinmax_core.run import RunSpec
+from worker.assignment import Assignment
 from worker.jobs import Environment
 
 
@@ -33,6 +34,16 @@ def environment(spec: RunSpec, device: str, device_name: str, source: DataSource
         data={name: digest for known in digests for name, digest in known.items()},
         deterministic=device == "cpu",
     )
+
+
+def keep_threads(assignment: Assignment) -> None:
+    """Has torch share out its work as it did in the attempts before, for the last bit of a sum depends on that.
+
+    Jobs that are to be trained side by side and have begun with unequal numbers of threads cannot all keep theirs.
+    """
+    begun = [job.before.threads for job in assignment.jobs if job.before and job.checkpoints]
+    if begun and assignment.device == "cpu":
+        torch.set_num_threads(begun[0])
 
 
 def _versions() -> dict[str, str]:

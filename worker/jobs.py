@@ -21,6 +21,7 @@ from reinmax_core.run import Result, RunSpec
 from reinmax_core.value import Value
 
 HIGHEST_PRIORITY = 9
+NONE = "none"
 HIGHEST_MAX_ATTEMPTS = 100
 
 
@@ -198,6 +199,22 @@ class Failure(_Record):
     """What happened, with the remedy where there is one."""
 
 
+class Change(_Record):
+    """Something that was otherwise in an earlier attempt, on which the last bits of a result may depend."""
+
+    step: int
+    """From this step on it is as it is now."""
+    what: str
+    """`device`, `threads`, `revision`, or the name of a package or of a data file."""
+    before: str
+    """What it was."""
+    now: str
+    """What it is."""
+
+    def __str__(self) -> str:
+        return f"{self.what} was {self.before} before step {self.step}, and is {self.now}"
+
+
 class Environment(_Record):
     """What is needed to repeat a run."""
 
@@ -206,13 +223,34 @@ class Environment(_Record):
     device: str
     """The device it trained on, with its name."""
     threads: int
-    """CPU threads that torch used; the last bit of a result may depend on it."""
+    """CPU threads that torch used; the last bit of a result may depend on it. Later attempts use as many as the first,
+    whatever cores they have."""
     revision: str | None
     """Git revision of the code, where it ran from a checkout."""
     data: dict[str, str]
     """SHA-256 of every data file that was read."""
     deterministic: bool
-    """Whether the same spec gives the same result to the last bit on this device."""
+    """Whether the same spec gives the same result to the last bit in this environment. Not where `changes` says that
+    the run has known another one."""
+    changes: tuple[Change, ...] = ()
+    """What was otherwise while earlier attempts trained the first steps."""
+
+    def continuing(self, earlier: Environment, step: int) -> Environment:
+        """This environment, of an attempt that goes on at `step` of what one in an earlier environment has begun."""
+        still = tuple(change for change in earlier.changes if change.step < step)
+        undone = {change.what: change.before for change in reversed(earlier.changes[len(still) :])}
+        before, now = earlier._facts() | undone, self._facts()
+        changes = still + tuple(
+            Change(step=step, what=what, before=before.get(what, NONE), now=now.get(what, NONE))
+            for what in sorted(before.keys() | now.keys())
+            if before.get(what, NONE) != now.get(what, NONE)
+        )
+        return self.model_copy(update={"changes": changes, "deterministic": self.deterministic and not changes})
+
+    def _facts(self) -> dict[str, str]:
+        """All that may change the last bits of a result."""
+        named = {"device": self.device, "threads": str(self.threads), "revision": self.revision or NONE}
+        return named | self.versions | self.data
 
 
 class Artifact(_Record):

@@ -176,6 +176,7 @@ class Supervisor:
                     epoch=claim.attempt.epoch,
                     spec=claim.job.spec,
                     checkpoints=claim.checkpoints,
+                    before=claim.job.environment,
                 )
                 for claim in claims
             ),

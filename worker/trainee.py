@@ -69,7 +69,7 @@ class Trainee:
             self._saver.restore(trainer, self.job.checkpoints)
             reporter = Reporter(self._store.attempt(self.job.job_id, self.job.epoch), trainer)
             self._reporter = self._resources.enter_context(reporter)
-            self._start(reporter, environment)
+            self._start(reporter, self._continued(environment))
             if trainer.step == trainer.spec.steps:
                 self._end_with(partial(self._succeeded, reporter))
         except Exception as error:  # noqa: BLE001  (the job has to be told, whatever went wrong)
@@ -91,6 +91,17 @@ class Trainee:
         """Returns once the outcome is told."""
         if self._end:
             self._end.join()
+
+    def _continued(self, environment: Environment) -> Environment:
+        """The environment, saying what was otherwise before the step at which this attempt goes on."""
+        before, step = self.job.before, self._trainer.step
+        if before is None or not step:
+            return environment
+        continued = environment.continuing(before, step)
+        for change in continued.changes:
+            if change.step == step:
+                self._say(f"{change}: the last bits of the result may be others than those of an undisturbed run")
+        return continued
 
     def _start(self, reporter: Reporter, environment: Environment) -> None:
         attempt = self._store.attempt(self.job.job_id, self.job.epoch)

@@ -14,7 +14,7 @@ from reinmax_core.run import RunSpec
 from reinmax_core.trainer import Trainer
 from worker.artifacts import ArtifactStore
 from worker.assignment import AssignedJob, Assignment, News, Outcome, Said
-from worker.environment import environment, revision
+from worker.environment import environment, keep_threads, revision
 from worker.saver import PATIENCE_S, Saver
 from worker.store import JobStore
 from worker.trainee import Trainee
@@ -72,6 +72,7 @@ class Training:
         return [trainee for trainee in self._trainees if trainee.is_under_way]
 
     def _train(self, wishes: Wishes) -> None:
+        keep_threads(self._assignment)
         trainees = dict(zip(self._trainers(), self._trainees, strict=True))
         self._begin(trainees)
         wishes.is_training = True

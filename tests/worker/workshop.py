@@ -44,7 +44,8 @@ class Workshop:
         self.artifacts = ArtifactStore(str(folder))
         self.woken: list[str] = []
         self.resigned = 0
-        places = Places(redis_url=redis_url, artifacts_url=str(folder), data_dir=folder / "data", data_mirror=())
+        mirror = Settings().data_mirror
+        places = Places(redis_url=redis_url, artifacts_url=str(folder), data_dir=folder / "data", data_mirror=mirror)
         known = Settings.model_validate({"lease_s": 5, "checkpoint_interval_s": 0.8, "cancel_grace_s": 20} | settings)
         wake: Callable[[Job], None] = lambda job: self.woken.append(job.id)  # noqa: E731
         self._supervised = JobStore.connect(supervisor_url or redis_url)
