@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
@@ -25,11 +25,16 @@ from worker.sweep import ENDED, Sweep
 
 IMAGES: Final[dict[Format, str]] = {"svg": "image/svg+xml", "png": "image/png"}
 
+BINARY: Final = {"type": "string", "format": "binary"}
+Described: TypeAlias = dict[int | str, dict[str, Any]]
 PlotKind: TypeAlias = Literal["bars", "line", "curves"]
 SWEEP: Final = "/sweeps/{sweep_id}"
 JOB: Final = "/jobs/{job_id}"
 OF_SWEEP: Final = NOT_MODIFIED | problems(Kind.SWEEP_NOT_FOUND)
 OF_JOB: Final = problems(Kind.JOB_NOT_FOUND, Kind.RECORD_UNREADABLE)
+
+SVG: Final[Described] = {200: {"description": "The image.", "content": {IMAGES["svg"]: {"schema": {"type": "string"}}}}}
+PNG: Final[Described] = {200: {"description": "The image.", "content": {IMAGES["png"]: {"schema": BINARY}}}}
 
 router = APIRouter(prefix="/v1", dependencies=[Depends(refuse_unknown_parameters)], default_response_class=Response)
 
@@ -65,7 +70,7 @@ Drawn: TypeAlias = Annotated[Drawing, Depends(Drawing)]
     summary="Get a plot of a sweep as SVG",
     operation_id="getPlotSvg",
     tags=["sweeps"],
-    responses=OF_SWEEP,
+    responses=OF_SWEEP | SVG,
 )
 def get_svg(here: Here, request: Request, sweep_id: SweepId, drawn: Drawn, if_none_match: Known = None) -> Response:
     """Means with their spread over seeds, the published values beside them; see `kind`."""
@@ -77,7 +82,7 @@ def get_svg(here: Here, request: Request, sweep_id: SweepId, drawn: Drawn, if_no
     summary="Get a plot of a sweep as PNG",
     operation_id="getPlotPng",
     tags=["sweeps"],
-    responses=OF_SWEEP,
+    responses=OF_SWEEP | PNG,
 )
 def get_png(here: Here, request: Request, sweep_id: SweepId, drawn: Drawn, if_none_match: Known = None) -> Response:
     """Means with their spread over seeds, the published values beside them; see `kind`."""
@@ -94,7 +99,7 @@ Series: TypeAlias = Annotated[
     summary="Get the curves as SVG",
     operation_id="getCurvesSvg",
     tags=["outputs"],
-    responses=OF_JOB,
+    responses=OF_JOB | SVG,
 )
 def get_job_svg(here: Here, job_id: JobId, series: Series = None) -> Response:
     """The metrics over the steps of the run, drawn: a panel a quantity."""
@@ -106,7 +111,7 @@ def get_job_svg(here: Here, job_id: JobId, series: Series = None) -> Response:
     summary="Get the curves as PNG",
     operation_id="getCurvesPng",
     tags=["outputs"],
-    responses=OF_JOB,
+    responses=OF_JOB | PNG,
 )
 def get_job_png(here: Here, job_id: JobId, series: Series = None) -> Response:
     """The metrics over the steps of the run, drawn: a panel a quantity."""
@@ -130,6 +135,8 @@ def _draw(here: Context, sweep: Sweep, drawn: Drawing, form: Format) -> bytes:
     wished, preset = drawn.wished, presets().get(sweep.preset or "")
     if drawn.x is not None and drawn.kind != "line":
         raise Unfitting("x", f"x is for kind=line; with kind={drawn.kind} leave it out")
+    if wished.baseline is not None:
+        raise Unfitting("baseline", "differences to a baseline stand in the table, not in plots; leave it out")
     outcomes = here.sweeps.outcomes(sweep.id)
     if drawn.kind == "bars":
         return bars(tabulate(sweep, outcomes, preset=preset, wishes=wished)).rendered(form)

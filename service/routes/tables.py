@@ -30,6 +30,7 @@ MEDIA_TYPES: Final[dict[TextFormat, str]] = {
     "markdown": "text/markdown; charset=utf-8",
     "latex": "application/x-latex; charset=utf-8",
 }
+TEXTS: Final = tuple(MEDIA_TYPES.values())
 ENDINGS: Final[dict[TextFormat, str]] = {"csv": "csv", "markdown": "md", "latex": "tex"}
 
 Names: TypeAlias = list[str] | None
@@ -72,7 +73,13 @@ def wishes(
 Wished: TypeAlias = Annotated[Wishes, Depends(wishes)]
 
 
-@router.get("/table", summary="Get the table of a sweep", operation_id="getTable", response_model=Table)
+@router.get(
+    "/table",
+    summary="Get the table of a sweep",
+    operation_id="getTable",
+    response_model=Table,
+    responses={200: {"content": {kind.partition(";")[0]: {"schema": {"type": "string"}} for kind in TEXTS}}},
+)
 def get_table(
     here: Here,
     request: Request,

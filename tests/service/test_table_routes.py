@@ -201,6 +201,7 @@ class TestPlots:
             ("kind=line&x=estimator", "those that have are: task.p"),
             ("kind=curves&metric=kl", "no series 'kl'; those that exist are: expected_loss, loss"),
             ("x=task.p", "x is for kind=line; with kind=bars leave it out"),
+            ("baseline=reinmax", "leave it out"),
             ("kind=pie", "'bars', 'line' or 'curves'"),
         ],
     )
