@@ -44,7 +44,8 @@ def plan_of_search(request: SweepRequest, search: Search, most_jobs: int) -> Pla
     if space.size is not None and space.size < search.trials:
         raise InvalidSweep([_too_few(search, space.size)])
     example = Submission.model_validate(space.drafts[0].body)
-    return Plan(request, (), (), seeds, None, is_open=True, search=_goal(search, example.task), example=example)
+    axes = tuple(axis.model_copy(update={"values": ()}) for axis in space.axes)
+    return Plan(request, axes, (), seeds, None, is_open=True, search=_goal(search, example.task), example=example)
 
 
 def space_of(request: SweepRequest) -> Space:

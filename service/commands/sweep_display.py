@@ -14,6 +14,7 @@ from rich.text import Text
 
 from service.answers import SweepPreview
 from service.commands.display import COLOURS, ORDER, duration, table_of
+from service.commands.search_display import search_summary
 from worker.jobs import State
 from worker.sweep import Axis, Sweep
 
@@ -38,9 +39,10 @@ def sweep_line(sweep: Sweep) -> Text:
 
 
 def summary(sweep: Sweep) -> str:
-    """How many of its jobs are in which state."""
+    """How many of its jobs are in which state, and what a search has found."""
     states = ", ".join(f"{sweep.counts[state]} {state}" for state in ORDER if state in sweep.counts)
-    return f"{sweep.jobs} jobs: {states or 'none'}"
+    found = f"; {search_summary(sweep.search)}" if sweep.search else ""
+    return f"{sweep.jobs} jobs: {states or 'none'}{found}"
 
 
 def sweep_details(sweep: Sweep) -> Group:

@@ -42,11 +42,24 @@ COUPLED: Final = {
     "seeds": [0, 1, 2],
 }
 
+SEARCH: Final = {
+    "base": {"task": "polynomial", "estimator": "gumbel_softmax", "steps": 2000},
+    "search": {
+        "trials": 20,
+        "fields": {
+            "optimizer.lr": {"low": 1e-4, "high": 1e-1, "scale": "log"},
+            "estimator.tau": {"low": 0.1, "high": 2.0},
+        },
+    },
+    "seeds": 3,
+}
+
 PRESET: Final = {"preset": "table-2-smoke", "seeds": 3}
 
 SWEEPS: Final[dict[str, Example]] = {
     "grid": Example(summary="A grid", description="Lists, a range, and an axis that one estimator lacks.", value=GRID),
     "coupled": Example(summary="Coupled fields", description="Objects stand for several fields.", value=COUPLED),
+    "search": Example(summary="A search", description="Fields whose best values are looked for.", value=SEARCH),
     "preset": Example(summary="A published table", description="What stands beside it changes it.", value=PRESET),
 }
 
