@@ -85,6 +85,7 @@ class Trainee:
     def fail(self, error: Exception, replicas: int = 1) -> None:
         """Ends with an error, unless it has ended; with one of what `replicas` did in common, each may be at fault."""
         if self.is_under_way:
+            traceback.clear_frames(error.__traceback__)  # they hold tensors, of memory that may be short
             self._end_with(partial(self._failed, error, replicas))
 
     def wait(self) -> None:
@@ -131,10 +132,16 @@ class Trainee:
                 self._saver.budget.plan()
 
     def _end_with(self, come_to_an_end: Callable[[], Outcome]) -> None:
-        if self.is_under_way:
-            self.is_under_way = False
-            self._end = threading.Thread(target=self._come_to_an_end, args=(come_to_an_end,), name="end")
-            self._end.start()
+        if not self.is_under_way:
+            return
+        self.is_under_way = False
+        end = threading.Thread(target=self._come_to_an_end, args=(come_to_an_end,), name="end")
+        try:
+            end.start()
+        except RuntimeError:  # where memory is short, there is none for another thread
+            self._come_to_an_end(come_to_an_end)
+        else:
+            self._end = end
 
     def _come_to_an_end(self, come_to_an_end: Callable[[], Outcome]) -> None:
         with self._resources:

@@ -111,7 +111,9 @@ class Watch:
                 self._hear(News.model_validate_json(line))
 
     def _hear(self, news: News) -> None:
-        member = self._members[news.job_id]
+        member = self._members.get(news.job_id)
+        if member is None:
+            return  # it is concluded, whatever a thread that is left of it may say
         if isinstance(news.content, Said):
             member.output.say(news.content.text)
             return

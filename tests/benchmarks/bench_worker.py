@@ -103,8 +103,8 @@ def wakes_a_second(celery: Celery, job: Job) -> float:
 
 
 @contextmanager
-def worker_process(url: str, folder: Path) -> Iterator[psutil.Process]:
-    environment = os.environ | {
+def worker_process(url: str, folder: Path, **settings: str) -> Iterator[psutil.Process]:
+    environment = os.environ | settings | {
         "REINMAX_REDIS_URL": url,
         "REINMAX_STATE_DIR": str(folder),
         "REINMAX_LOG_LEVEL": "error",

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Final
@@ -17,31 +17,12 @@ import pytest
 from redis import Redis
 
 from tests.servers import line, own_server
-from tests.worker.workshop import ENDLESS, Run, Workshop, process_in_training, states, training_processes
+from tests.worker.workshop import ENDLESS, Run, Workshop, process_in_training, states
 from worker.hardware import Machine
 from worker.jobs import Cause, State
 from worker.standby import Standby
 
 RUN: Final = {"steps": 1500, "log_every": 10}
-
-
-@pytest.fixture(scope="module")
-def machine() -> Machine:
-    return Machine()
-
-
-@pytest.fixture(scope="module")
-def standby(machine: Machine) -> Iterator[Standby]:
-    """One for all tests of this module: what is tested with a warm process is tested sooner."""
-    with Standby(machine) as standby:
-        yield standby
-    assert training_processes() == []
-
-
-@pytest.fixture
-def workshop(redis_database: str, tmp_path: Path, standby: Standby, machine: Machine) -> Iterator[Workshop]:
-    with closing(Workshop(redis_database, tmp_path, standby, machine)) as opened:
-        yield opened
 
 
 def test_a_job_succeeds_and_leaves_its_result(workshop: Workshop) -> None:
