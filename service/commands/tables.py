@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias
 
 import typer
 
+from service.commands.connection import connect
 from service.commands.options import AsJson
 from service.commands.output import CommandFailed, console, print_json
+from service.commands.sweeps import SweepId
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -33,7 +35,6 @@ FORMATS_BY_ENDING: Final[dict[str, TableFormat]] = {
 IMAGES: Final[dict[str, Literal["svg", "png"]]] = {".svg": "svg", ".png": "png"}
 JOB: Final = "job_"
 
-SweepId = Annotated[str, typer.Argument(metavar="SWEEP", help="Id of the sweep.")]
 Axes = "Paths of axes, such as estimator,task"
 Rows = Annotated[str | None, typer.Option(help=f"{Axes}; by default estimator.")]
 Columns = Annotated[str | None, typer.Option(help=f"{Axes}; by default all others.")]
@@ -62,7 +63,7 @@ def table(
     """Show mean and spread over seeds of every cell of a sweep, beside the published numbers."""
     arrangement = _arrangement(metric, baseline, rows, columns, select)
     ending = output.suffix.lower() if output else ""
-    with _client() as client:
+    with connect() as client:
         if output and ending in IMAGES:
             _save(output, client.plot(sweep, form=IMAGES[ending], **arrangement), as_json)
         elif output:
@@ -94,7 +95,7 @@ def plot(
     form = IMAGES.get(path.suffix.lower())
     if form is None:
         raise CommandFailed(f"a plot is written as .svg or .png, not as {path.name!r}; choose one of these endings")
-    with _client() as client:
+    with connect() as client:
         if subject.startswith(JOB):
             image = client.plot_of_job(subject, series=metric or (), form=form)
         else:
@@ -161,10 +162,3 @@ def _save(path: Path, content: bytes, as_json: bool) -> None:
     except OSError as error:
         raise CommandFailed(f"{path} cannot be written: {error.strerror}; choose another --output") from error
     print(json.dumps({"path": str(path)}) if as_json else path)
-
-
-def _client() -> Client:
-    from service.client import Client
-
-    # Whoever sits before a terminal is told at once that no service is there.
-    return Client(patience_s=2.0)

@@ -14,6 +14,7 @@ NAME: Final = "name"
 SIZE: Final = ("categories", "latents")
 """What is written `8x4` where nothing else of a task varies, as the papers do."""
 NOTHING: Final = "–"
+LONGEST_NUMBER: Final = 8
 
 
 @final
@@ -41,7 +42,7 @@ class Labels:
             return NOTHING
         if isinstance(value, Mapping):
             return self._object(path, value)
-        return one_line(value) if isinstance(value, str) else f"{self.axis(path)}={shown(value)}"
+        return one_line(value) if isinstance(value, str) else f"{self.axis(path)}={brief(value)}"
 
     def entry(self, coordinates: Mapping[str, JsonValue]) -> str:
         """All coordinates of a row or column; those that do not apply to it are left out."""
@@ -55,15 +56,21 @@ class Labels:
         fields = {field: value[field] for field in varying if field in value and field != NAME}
         words = [one_line(name)] if isinstance(name, str) else []
         if sorted(fields) == sorted(SIZE):
-            words.append("x".join(shown(fields[field]) for field in SIZE))
+            words.append("x".join(brief(fields[field]) for field in SIZE))
         else:
-            words += [f"{field}={shown(found)}" for field, found in fields.items()]
+            words += [f"{field}={brief(found)}" for field, found in fields.items()]
         return " ".join(words) or shown(dict(value))
 
 
 def shown(value: JsonValue) -> str:
     """A value as a user would write it: words bare, all else as JSON."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def brief(value: JsonValue) -> str:
+    """`shown`, but of a number with many digits, such as a point of a range, the first four."""
+    text = shown(value)
+    return f"{value:.4g}" if isinstance(value, float) and len(text) > LONGEST_NUMBER else text
 
 
 def one_line(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -15,7 +16,7 @@ from worker.sweep import Selection, Sweep
 
 ESTIMATOR: Final = "estimator"
 SPARSE: Final = 4
-"""Where the cells fill less than one in so many places of a table, as those of a search do, each is a row."""
+"""Where the cells fill less than one in so many places of a table, each is a row."""
 LOWER: Final = ("loss", "time", "memory", "gap", "kl", "reconstruction", "bias", "variance", "error", "deviation")
 HIGHER: Final = ("accuracy", "cosine")
 
@@ -94,8 +95,8 @@ def direction_of(metric: str, sweep: Sweep, preset: Preset | None) -> Direction:
     """Whether the smallest or the largest value of a metric is the best, by preset, by its name, and by the task."""
     if preset and metric in preset.layout.metrics:
         return "min" if preset.layout.is_lower_better(metric) else "max"
-    if sweep.select and sweep.select.metric == metric:
-        return sweep.select.direction
+    if (goal := sweep.select or sweep.search) and goal.metric == metric:
+        return goal.direction
     if any(word in metric for word in HIGHER):
         return "max"
     task = _task(sweep)
@@ -105,8 +106,8 @@ def direction_of(metric: str, sweep: Sweep, preset: Preset | None) -> Direction:
 def _usual_metrics(sweep: Sweep, preset: Preset | None) -> tuple[str, ...]:
     if preset:
         return preset.layout.metrics
-    if sweep.select:
-        return (sweep.select.metric,)
+    if goal := sweep.select or sweep.search:
+        return (goal.metric,)
     task = _task(sweep)
     return (task.objective if task else "loss",)
 
@@ -151,11 +152,8 @@ def _usual_places(
         return preset.layout.rows, preset.layout.columns
     rows = (ESTIMATOR,) if ESTIMATOR in free else free[:1]
     columns = tuple(path for path in free if path not in rows)
-    sizes = {axis.path: max(1, len(axis.values)) for axis in sweep.axes}
-    places = 1
-    for path in sizes:
-        places *= sizes[path]
-    return (free, ()) if sweep.cells * SPARSE < places else (rows, columns)
+    is_sparse = SPARSE * sweep.cells < math.prod(max(1, len(axis.values)) for axis in sweep.axes)
+    return (free, ()) if sweep.search or is_sparse else (rows, columns)
 
 
 def _check_known(parameter: str, wished: Sequence[str], known: Sequence[str], kind: str, kinds: str) -> None:

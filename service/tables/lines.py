@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from service.tables.digits import Digits, digits_of
-from service.tables.labels import NOTHING, shown
+from service.tables.labels import NOTHING, brief
 from service.tables.table import UNSUCCESSFUL, Entry, Table, TableCell
 
 Kind: TypeAlias = Literal["mean", "select", "difference", "published", "rank"]
@@ -103,7 +103,7 @@ def _mean(cell: TableCell, digits: Digits) -> str:
 
 
 def _selected(cell: TableCell) -> str:
-    return " ".join(f"{path.rpartition('.')[2]}={shown(value)}" for path, value in cell.selected.items())
+    return " ".join(f"{path.rpartition('.')[2]}={brief(value)}" for path, value in cell.selected.items())
 
 
 def _difference(cell: TableCell, digits: Digits) -> str:

@@ -23,6 +23,7 @@ from service.tables.table import Table
 from service.tables.tabulation import tabulate
 from tests.service.sweeps import outcomes, sweep
 from worker.jobs import State
+from worker.search import SearchProgress
 from worker.sweep import Axis, Selection
 
 ESTIMATORS = ["reinmax", "straight_through", "gumbel_softmax"]
@@ -150,7 +151,16 @@ class TestTable:
         assert cell(table, "reinmax", "–") is None
         assert cell(table, "reinforce", "–").mean == 1.0
 
-    def test_the_cells_of_a_search_are_rows(self) -> None:
+    def test_the_trials_of_a_search_are_rows(self) -> None:
+        search = SearchProgress(metric="gap", direction="max", trials=9)
+        found = sweep({"optimizer.lr": [0.0001, 0.00031622776601683794], "task.p": [2, 3]}, cells=2, search=search)
+        made = outcomes(found, lambda at, seed: {"gap": at["task.p"] + seed / 10})
+        table = tabulate(found, [one for one in made if one.cell in (0, 3)])
+        assert [row.label for row in table.rows] == ["lr=0.0001 p=2", "lr=0.0003162 p=3"]
+        assert [line[0].best for line in table.cells if line[0]] == [False, True]
+        assert [metric.name for metric in table.metrics] == ["gap"]
+
+    def test_the_cells_of_a_sparse_grid_are_rows(self) -> None:
         rates = [10.0**-power for power in range(20)]
         found = sweep({"optimizer.lr": rates, "task.p": list(range(20))}, seeds=1, cells=20)
         made = [one for one in outcomes(found, lambda at, seed: {"expected_loss": 1.0}) if one.cell % 21 == 0]
