@@ -7,6 +7,7 @@ import posixpath
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from secrets import token_hex
 from typing import IO, cast
 
 from reinmax_core.durable_file import make_folder, write_atomically
@@ -14,6 +15,8 @@ from worker.file_systems import connect, has_folders, is_local, misses_bucket, w
 
 CHUNK_BYTES = 2**22
 """An object store is asked for so much at a time; less would be slow, more is memory for nothing."""
+PIECE_BYTES = 2**18
+"""What is passed on comes in pieces of this size."""
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -67,12 +70,18 @@ class ArtifactStore:
             NoSpace: the place is full.
             ArtifactStoreUnavailable: it does not take the file.
         """
-        target = self._path(location(job_id, epoch, name))
-        with self._reaching("written", target):
-            try:
-                self._write(target, content)
-            except FileNotFoundError as error:  # of a bucket, say
-                raise OSError(str(error)) from error
+        self._put(self._path(location(job_id, epoch, name)), content)
+
+    def probe(self) -> None:
+        """Writes a file and removes it again, to find out before there is a job whether that can be done.
+
+        Raises:
+            NoSpace: the place is full.
+            ArtifactStoreUnavailable: it does not take files, or does not let go of them.
+        """
+        name = f".probe-{token_hex(8)}"
+        self._put(self._path(name), b"A worker tries whether it can write here.")
+        self.delete(name)
 
     def open(self, path: str) -> IO[bytes]:
         """The file at a `location`, to read from any position.
@@ -83,6 +92,14 @@ class ArtifactStore:
         """
         with self._reaching("read", path):
             return cast("IO[bytes]", self._files.open(self._path(path), "rb", block_size=CHUNK_BYTES))
+
+    def pieces(self, path: str, start: int, stop: int) -> Iterator[bytes]:
+        """The bytes of the file at a `location` from `start` up to `stop`, piece by piece; errors as for `open`."""
+        with self.open(path) as file, self._reaching("read", path):
+            file.seek(start)
+            while start < stop and (piece := file.read(min(PIECE_BYTES, stop - start))):
+                start += len(piece)
+                yield piece
 
     def read(self, path: str) -> bytes:
         """All bytes of the file at a `location`; errors as for `open`."""
@@ -124,6 +141,13 @@ class ArtifactStore:
                     self._remove(file, recursive=False)
             if is_local(self._files):
                 _remove_empty(Path(folder))
+
+    def _put(self, target: str, content: bytes) -> None:
+        with self._reaching("written", target):
+            try:
+                self._write(target, content)
+            except FileNotFoundError as error:  # of a bucket, say
+                raise OSError(str(error)) from error
 
     def _write(self, target: str, content: bytes) -> None:
         if is_local(self._files):

@@ -16,9 +16,9 @@ from worker.store import JobStore
 ROUND_S = 1.0
 REGISTER_EVERY_S = 2.0
 REGISTERED_FOR_S = 15.0
-FORGOTTEN_AFTER_S = 10.0
+FORGOTTEN_AFTER_S = 2.0
 """A worker that is idle so long after a job was queued was not woken for it."""
-DEAF_AFTER = 6
+DEAF_AFTER = 30
 """A worker that has woken for the same job so often and is still idle does not hear."""
 
 logger = logging.getLogger(__name__)

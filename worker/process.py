@@ -16,11 +16,12 @@ from importlib.metadata import version
 from kombu.exceptions import OperationalError
 
 from worker.app import application, wake
-from worker.artifacts import ArtifactStore, ArtifactStoreUnusable
+from worker.artifacts import ArtifactStore, ArtifactStoreUnavailable, ArtifactStoreUnusable
 from worker.assignment import Places
 from worker.call import Waiting
 from worker.embedded_server import EmbeddedServer, ServerNotStarted
 from worker.engine import Engine
+from worker.farewell import Farewell
 from worker.hardware import Machine, NoSuchGpu, find_machine
 from worker.jobs import WorkerRecord
 from worker.keyspace import PATIENCE_S, StoreUnavailable
@@ -35,6 +36,7 @@ from worker.store import JobStore
 from worker.supervise import Supervisor
 
 LOOK_FOR_SERVER_EVERY_S = 0.5
+LEAVE_TAKES_S = 2.0
 WRONG_CLOCK_S = 60.0
 """A clock that is wrong by so much is worth a word, and nothing else."""
 
@@ -50,6 +52,7 @@ class NoSuchQueue(Exception):
 
 
 CONDITIONS = (
+    ArtifactStoreUnavailable,
     ArtifactStoreUnusable,
     InvalidSettings,
     NoServerProgram,
@@ -103,15 +106,25 @@ class WorkerProcess:
         """
         _wait_for(self._store)
         self._started_at = _by_the_clock_of(self._store)
+        artifacts = ArtifactStore(self._settings.artifacts_url)
+        artifacts.probe()
         logger.info("%s serves %s: %s", self._name, " and ".join(self._engine.queues), self.describe().offer)
-        retention = Retention(self._store, ArtifactStore(self._settings.artifacts_url), self._settings)
+        retention = Retention(self._store, artifacts, self._settings)
         searches = Searches(self._store, self._wake, self._name)
         duties = [retention.attend, searches.attend]
         maintenance = Maintenance(
             self._store, self._wake, self.describe, _resign, self._settings.lease_s, duties=duties
         )
-        with self._standby, maintenance:
-            return self._engine.serve(self._supervisor.run, self._supervisor.shut_down)
+        patience_s = self._settings.lease_s + LEAVE_TAKES_S
+        with Farewell(self._is_busy, patience_s, _depart) as farewell, self._standby, maintenance:
+            return self._engine.serve(self._supervisor.run, partial(self._hand_back, farewell))
+
+    def _hand_back(self, farewell: Farewell) -> None:
+        self._supervisor.shut_down()
+        farewell.begin()
+
+    def _is_busy(self) -> bool:
+        return bool(self._supervisor.job_ids)
 
     def describe(self) -> WorkerRecord:
         """The worker as it is now."""
@@ -232,6 +245,11 @@ def _by_the_clock_of(store: JobStore) -> datetime:
             "ahead of" if ahead_s > 0 else "behind",
         )
     return now
+
+
+def _depart() -> None:
+    """Ends the process at once, as it was asked to; its idle training process follows."""
+    os._exit(os.EX_OK)
 
 
 def _resign() -> None:

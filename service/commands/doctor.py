@@ -75,7 +75,7 @@ class Report(BaseModel):
 
 def examine(settings: Settings) -> Report:
     """Looks at this machine; takes a few seconds, most of them to import torch."""
-    looks = (_python, _packages, _torch, _server, _disk, _data, _docker, _service)
+    looks = (_python, _packages, _torch, _server, _disk, _artifacts, _data, _docker, _service)
     findings = tuple(finding for look in looks for finding in look(settings))
     variables = tuple(Variable.model_validate(setting._asdict()) for setting in settings.overview())
     return Report(findings=findings, settings=variables)
@@ -175,7 +175,7 @@ def _disk(settings: Settings) -> Iterator[Finding]:
 
 def _folder(variable: str, folder: Path) -> Finding:
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    free_gb, is_writable = shutil.disk_usage(existing).free / 1e9, os.access(existing, os.W_OK)
+    free_gb, is_writable = shutil.disk_usage(existing).free / 1e9, existing.is_dir() and os.access(existing, os.W_OK)
     fits = is_writable and free_gb >= SMALLEST_DISK_GB
     return Finding(
         subject=f"folder: {variable}",
@@ -183,6 +183,23 @@ def _folder(variable: str, folder: Path) -> Finding:
         finding=f"{folder}, {free_gb:.1f} GB free{'' if is_writable else ', not to be written to'}",
         remedy=None if fits else f"set {variable} to a folder of yours with {SMALLEST_DISK_GB:.0f} GB or more",
     )
+
+
+def _artifacts(settings: Settings) -> Iterator[Finding]:
+    if importlib.util.find_spec("fsspec") is None:
+        return  # a missing package, which is reported as such
+    from worker.artifacts import ArtifactStore, ArtifactStoreUnavailable, ArtifactStoreUnusable
+
+    url = settings.artifacts_url
+    if "://" not in url and not Path(url).exists():
+        yield _folder("REINMAX_ARTIFACTS_URL", Path(url))  # a look leaves no folder behind
+        return
+    try:
+        ArtifactStore(url).probe()
+    except (ArtifactStoreUnavailable, ArtifactStoreUnusable) as error:
+        yield Finding(subject="artefacts", grade=Grade.PROBLEM, finding=f"{url} takes no files", remedy=str(error))
+    else:
+        yield Finding(subject="artefacts", grade=Grade.OK, finding=f"{url} takes files")
 
 
 def _data(settings: Settings) -> Iterator[Finding]:
@@ -221,5 +238,7 @@ def _service(settings: Settings) -> Iterator[Finding]:
     except ServiceError as error:
         yield Finding(subject="service", grade=Grade.NOTE, finding=f"none at {url}", remedy=str(error))
     else:
-        names = ", ".join(worker.name for worker in workers) or "none"
+        names = (
+            ", ".join(f"{worker.name} (takes {', '.join(worker.queues) or 'nothing'})" for worker in workers) or "none"
+        )
         yield Finding(subject="service", grade=Grade.OK, finding=f"at {url}; workers: {names}")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from redis import Redis
 
-from service.commands.doctor import Finding, Grade, examine
+from service.commands.doctor import Finding, Grade, _artifacts, examine
 from worker.embedded_server import EmbeddedServer
 from worker.settings import Settings
 
@@ -34,3 +34,14 @@ def test_what_another_server_does_is_told_with_the_remedy(tmp_path: Path) -> Non
     assert "appendfsync is everysec, so each submission waits for the disk" in slow.finding
     assert "appendfsync is no" in str(unfit.remedy)
     assert "CONFIG SET appendfsync always" in str(slow.remedy) and "CONFIG SET appendfsync always" in str(unfit.remedy)
+
+
+def test_a_place_of_artefacts_that_takes_no_files_is_a_problem(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    for place, grade in (("file/x", Grade.PROBLEM), ("folder", Grade.OK), ("none", Grade.OK)):
+        found = _artifacts(Settings(artifacts_url=str(tmp_path / place), state_dir=tmp_path))
+        assert [finding.grade for finding in found] == [grade], place
+    assert not (tmp_path / "none").exists()
+    (wrong,) = _artifacts(Settings(artifacts_url="nothing://bucket", state_dir=tmp_path))
+    assert wrong.grade is Grade.PROBLEM and "REINMAX_ARTIFACTS_URL is 'nothing://bucket'" in str(wrong.remedy)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import sys
 
-from celery.signals import setup_logging, task_postrun, task_prerun, worker_ready
+from celery.signals import task_postrun, task_prerun, worker_ready
 
 from worker.process import main
 
 READY, BEGINS, ENDS = "chaos: ready", "chaos: message", "chaos: dealt with"
 
-# Left to itself, Celery raises the level of all loggers, and attempts that begin and end are not told.
-setup_logging.connect(lambda **_: None, weak=False)
 worker_ready.connect(lambda **_: print(READY, flush=True), weak=False)
 task_prerun.connect(lambda **_: print(BEGINS, flush=True), weak=False)
 task_postrun.connect(lambda **_: print(ENDS, flush=True), weak=False)
