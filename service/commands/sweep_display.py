@@ -61,7 +61,7 @@ def preview(found: SweepPreview) -> Group:
             "time": f"{time}: {found.estimate}",
         }
     )
-    return Group(facts, Text(), _first_cells(found))
+    return Group(facts, Text(), _first_cells(found)) if found.first else Group(facts)
 
 
 def title(sweep: Sweep) -> str:

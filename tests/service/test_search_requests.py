@@ -7,7 +7,10 @@ from typing import Any
 import httpx
 import pytest
 
+from service.commands.search_display import search_summary
 from tests.worker.search_trials import carry_out, look, waiting
+from worker.jobs import Reason
+from worker.search import BestTrial, SearchProgress
 from worker.store import JobStore
 
 LR = {"low": 1e-5, "high": 1e-2, "scale": "log"}
@@ -90,6 +93,20 @@ def test_a_search_is_previewed(http: httpx.Client) -> None:
     preview = http.post("/v1/sweeps?dry_run=true", json=GOOD | {"seeds": 2}).raise_for_status().json()
     assert (preview["cells"], preview["jobs"], preview["steps"], preview["first"]) == (3, 6, 600, [])
     assert preview["estimated_s"] is None
+
+
+def test_a_search_is_told_in_a_line() -> None:
+    search = SearchProgress(metric="loss", direction="min", trials=9)
+    assert search_summary(search) == "0 of 9 trials complete"
+    best = BestTrial(
+        cell=1, coordinates={"estimator": "rloo", "estimator.tau": None, "optimizer.lr": 0.25}, value=1 / 3
+    )
+    note = Reason(code="exhausted", message="nothing is left")
+    found = search.model_copy(update={"complete": 4, "pruned": 2, "running": 1, "best": best, "note": note})
+    assert search_summary(found) == (
+        "4 of 9 trials complete, 1 running, 2 pruned; best loss 0.333333 with estimator rloo, optimizer.lr 0.25; "
+        "nothing is left"
+    )
 
 
 def test_a_search_is_shown_as_it_goes_on(http: httpx.Client, store: JobStore) -> None:

@@ -376,11 +376,11 @@ def test_a_real_worker_finds_a_better_learning_rate_than_the_worst(
     store: JobStore, redis_database: str, tmp_path: Path
 ) -> None:
     fields = {LR: {"low": 1e-6, "high": 0.3, "scale": "log"}}
-    sweep_id = submitted(store, trials=8, parallel=2, seeds=2, fields=fields, early_stopping={"finished": 3})
+    sweep_id = submitted(store, trials=6, parallel=3, seeds=2, fields=fields, early_stopping={"finished": 3})
     settings = {"REINMAX_REDIS_URL": redis_database, "REINMAX_STATE_DIR": str(tmp_path)}
     with subprocess.Popen([sys.executable, "-m", "worker", "--device", "cpu"], env=os.environ | settings) as process:
         try:
-            wait_for(lambda: SweepStore(store).get(sweep_id).finished_at)
+            wait_for(lambda: SweepStore(store).get(sweep_id).finished_at, patience_s=100)
         finally:
             process.terminate()
     sweep = SweepStore(store).get(sweep_id)
