@@ -65,6 +65,11 @@ class Conclusion:
             self._call_a_worker(attempt)
         self._clear(attempt)
 
+    def hand_back(self, claim: Claim, reason: Reason) -> None:
+        """Ends an attempt that has not begun; it is not counted."""
+        if self._insist(claim.attempt, partial(claim.attempt.release, reason)) is State.QUEUED:
+            self._call_a_worker(claim.attempt)
+
     def _insist(self, attempt: Attempt, action: Callable[[], Answer]) -> Answer | None:
         """What an action on the store gives, however long the store takes; None if the attempt has lost the job."""
         deadline = time.monotonic() + self._lease_s

@@ -16,7 +16,7 @@ from worker.assignment import AssignedJob, Assignment, Failed, Places, Spoilt, S
 from worker.attempt import Claim
 from worker.conclusion import REPEAT_AFTER_S, Conclusion, Wake
 from worker.hardware import Machine
-from worker.jobs import Cause, Failure, Job, State, WorkerRecord
+from worker.jobs import Cause, Failure, Job, Reason, State, WorkerRecord
 from worker.keyspace import StoreUnavailable
 from worker.member import Member
 from worker.settings import Settings
@@ -29,6 +29,10 @@ EXIT_TAKES_S = 2.0
 STILLBORN_IN_A_ROW = 3
 """So many training processes that died before they could read an assignment mean that this worker is of no use."""
 
+OTHER_THREADS = Reason(
+    code="other_threads",
+    message="it has begun with another number of threads than the jobs beside which it was to go on; it waits again",
+)
 CRASHES = frozenset({signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV})
 """Signals that tell of an error of the process, not of its surroundings."""
 
@@ -97,7 +101,7 @@ class Supervisor:
                 return
             if claims:
                 self._call_another(job_id, claims[0].job)
-                self._carry_out([Member(claim) for claim in claims])
+                self._carry_out([Member(claim) for claim in self._alike(claims)])
 
     def _take(self, job_id: str) -> Sequence[Claim]:
         """Claims jobs; as long as a claim whose answer was lost could hold them, they are asked for again."""
@@ -123,6 +127,14 @@ class Supervisor:
             named = self._store.get(job_id)
             if named.status is State.QUEUED and named.queue != taken.queue:
                 self._wake(named)
+
+    def _alike(self, claims: Sequence[Claim]) -> Sequence[Claim]:
+        """Those that can go on with one number of threads, on which last bits depend; the others are handed back."""
+        begun = [claim for claim in claims if _threads(claim) and self._machine.device == "cpu"]
+        others = [claim for claim in begun if _threads(claim) != _threads(begun[0])]
+        for claim in others:
+            self._conclusion.hand_back(claim, OTHER_THREADS)
+        return [claim for claim in claims if claim not in others]
 
     def _carry_out(self, members: Sequence[Member]) -> None:
         self._members = members
@@ -185,6 +197,12 @@ class Supervisor:
             checkpoint_interval_s=self._settings.checkpoint_interval_s,
             places=self._places,
         )
+
+
+def _threads(claim: Claim) -> int | None:
+    """How many a job has begun with; None if it begins anew."""
+    environment = claim.job.environment
+    return environment.threads if environment and claim.checkpoints else None
 
 
 def _explain(members: Sequence[Member], exit_code: int | None, out_of_memory: bool) -> None:

@@ -168,6 +168,23 @@ def test_one_that_has_been_lost_is_let_go_and_the_others_train_on(workshop: Work
 
 
 @pytest.mark.slow
+def test_only_those_go_on_together_that_have_begun_with_as_many_threads(workshop: Workshop) -> None:
+    jobs = submitted(workshop, 3, **LONG)
+    thread = begin(workshop, jobs)
+    workshop.wait_for(lambda: all(workshop.store.attempt(job_id, 1).checkpoints() for job_id in jobs))
+    workshop.kill_training()
+    thread.join()
+    environment = workshop.store.get(jobs[1]).environment
+    assert environment is not None
+    elsewhere = environment.model_copy(update={"threads": 77}).model_dump_json()
+    workshop.store.keyspace.client.hset(f"reinmax:job:{jobs[1]}", "environment", elsewhere)
+    workshop.woken.clear()
+    workshop.supervisor.run(jobs[0])
+    assert standing(workshop, jobs) == [State.SUCCEEDED, State.QUEUED, State.SUCCEEDED]
+    assert (workshop.store.get(jobs[1]).attempt, workshop.woken) == (1, [jobs[1]])
+
+
+@pytest.mark.slow
 def test_all_are_handed_back_by_a_worker_that_shuts_down(workshop: Workshop, standby: Standby) -> None:
     jobs = submitted(workshop, 3, steps=ENDLESS)
     thread = begin(workshop, jobs)
