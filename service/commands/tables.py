@@ -16,9 +16,11 @@ from service.commands.sweeps import SweepId
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.table import Table as RichTable
 
     from service.client import Client
     from service.client.tables import Arrangement
+    from service.tables.lines import Line
     from service.tables.table import Table
 
 
@@ -34,6 +36,8 @@ FORMATS_BY_ENDING: Final[dict[str, TableFormat]] = {
 }
 IMAGES: Final[dict[str, Literal["svg", "png"]]] = {".svg": "svg", ".png": "png"}
 JOB: Final = "job_"
+BETWEEN: Final = 2
+"""Spaces between two columns."""
 
 Axes = "Paths of axes, such as estimator,task"
 Rows = Annotated[str | None, typer.Option(help=f"{Axes}; by default estimator.")]
@@ -73,8 +77,9 @@ def table(
         elif format:
             print(_text(client, sweep, format, arrangement), end="")
         else:
-            for part in shown(client.table(sweep, **arrangement)):
-                console().print(part)
+            screen = console()
+            for part in shown(client.table(sweep, **arrangement), screen.width):
+                screen.print(part)
 
 
 def plot(
@@ -104,27 +109,51 @@ def plot(
     _save(path, image, as_json)
 
 
-def shown(table: Table) -> Sequence[RenderableType]:
-    """The table for a terminal: title, table, notes."""
+def shown(table: Table, width: int) -> Sequence[RenderableType]:
+    """The table for a terminal so many letters wide: title, table, notes; in parts if not all columns have room."""
+    from rich.text import Text
+
+    from service.tables.lines import head, lines, notes, unfinished
+
+    heads, found = head(table), list(lines(table))
+    parts = [_part(heads, found, columns) for columns in _parts(heads, found, width)]
+    below = [Text(note, "bright_black") for note in notes(table)]
+    missing = [Text(job, "red") for job in unfinished(table)]
+    return (Text(table.title, "bold"), *(piece for part in parts for piece in (part, Text())), *below, *missing)
+
+
+def _part(heads: Sequence[str], found: Sequence[Line], columns: Sequence[int]) -> RichTable:
+    """Some of the columns, by their numbers from 0."""
     from rich.text import Text
 
     from service.commands.display import table_of
-    from service.tables.lines import head, lines, notes, unfinished
 
-    names, *columns = head(table)
-    drawn = table_of(names, numbers=columns)
+    drawn = table_of(heads[0], numbers=[heads[1 + number] for number in columns])
     metric: str | None = None
-    for line in lines(table):
+    for line in found:
         if line.metric and line.metric != metric:
             drawn.add_row(Text(line.metric, "bold cyan"))
         metric = line.metric
-        is_main = line.kind in ("mean", "rank")
-        style = "" if is_main else "bright_black"
-        texts = [Text(text.words, "bold green" if text.is_best else style) for text in line.texts]
-        drawn.add_row(Text(line.label if is_main else f"  {line.label}", style), *texts)
-    below = [Text(note, "bright_black") for note in notes(table)]
-    missing = [Text(job, "red") for job in unfinished(table)]
-    return (Text(table.title, "bold"), drawn, Text(), *below, *missing)
+        style = "" if line.is_main else "bright_black"
+        texts = [Text(text.words, "bold green" if text.is_best else style) for text in map(line.text, columns)]
+        if line.is_main or any(texts):
+            drawn.add_row(Text(line.shown_label, style), *texts)
+    return drawn
+
+
+def _parts(heads: Sequence[str], found: Sequence[Line], width: int) -> list[list[int]]:
+    """The numbers of columns in groups that have room beside the labels."""
+    labels = max(map(len, [heads[0], *(line.shown_label for line in found)]))
+    parts: list[list[int]] = [[]]
+    left = width - labels
+    for number, name in enumerate(heads[1:]):
+        needed = BETWEEN + max(map(len, [name, *(line.text(number).words for line in found)]))
+        if needed > left and parts[-1]:
+            parts.append([])
+            left = width - labels
+        parts[-1].append(number)
+        left -= needed
+    return parts
 
 
 def _arrangement(

@@ -109,7 +109,7 @@ def _caption(table: Table) -> str:
 
 def _latex_texts(line: Line) -> list[str]:
     texts = [rf"\textbf{{{in_latex(text.words)}}}" if text.is_best else in_latex(text.words) for text in line.texts]
-    if line.kind in ("mean", "rank"):
+    if line.is_main:
         return [in_latex(line.label), *texts]
     small = [rf"\footnotesize {text}" if text else "" for text in texts]
     return [rf"\quad\footnotesize {in_latex(line.label)}", *small]
@@ -125,7 +125,7 @@ def _markdown_texts(line: Line) -> list[str]:
     texts = [_in_markdown(text.words) for text in line.texts]
     label = _in_markdown(line.label)
     bold = [f"**{words}**" if text.is_best else words for text, words in zip(line.texts, texts, strict=True)]
-    return [label if line.kind in ("mean", "rank") else f"&nbsp;&nbsp;*{label}*", *bold]
+    return [label if line.is_main else f"&nbsp;&nbsp;*{label}*", *bold]
 
 
 def _markdown_row(texts: list[str]) -> str:

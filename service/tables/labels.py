@@ -62,6 +62,16 @@ class Labels:
         return " ".join(words) or shown(dict(value))
 
 
+def in_full(path: str, value: JsonValue) -> str:
+    """A value of an axis where no other one stands beside it, so that all of its fields are told."""
+    if not isinstance(value, Mapping):
+        return Labels([Axis(path=path, values=(value,))]).value(path, value)
+    rest = {field: found for field, found in value.items() if field != NAME}
+    words = Labels([Axis(path=path, values=(rest,))]).value(path, rest) if rest else ""
+    name = value.get(NAME)
+    return f"{one_line(name)} {words}".strip() if isinstance(name, str) else words
+
+
 def shown(value: JsonValue) -> str:
     """A value as a user would write it: words bare, all else as JSON."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

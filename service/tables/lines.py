@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from service.tables.digits import Digits, digits_of
-from service.tables.labels import NOTHING, brief
+from service.tables.labels import NOTHING, in_full
 from service.tables.table import UNSUCCESSFUL, Entry, Table, TableCell
 
 Kind: TypeAlias = Literal["mean", "select", "difference", "published", "rank"]
@@ -31,6 +31,20 @@ class Line:
     texts: tuple[Text, ...]
     metric: str | None
     """The metric of its block, where there are several."""
+
+    @property
+    def is_main(self) -> bool:
+        """Whether it stands for itself, rather than beneath the means that it belongs to."""
+        return self.kind in ("mean", "rank")
+
+    @property
+    def shown_label(self) -> str:
+        """The label, indented where it belongs to the line above."""
+        return self.label if self.is_main else f"  {self.label}"
+
+    def text(self, column: int) -> Text:
+        """What stands in a column, from 0; nothing behind the last one."""
+        return self.texts[column] if column < len(self.texts) else Text("")
 
 
 def head(table: Table) -> tuple[str, ...]:
@@ -103,7 +117,7 @@ def _mean(cell: TableCell, digits: Digits) -> str:
 
 
 def _selected(cell: TableCell) -> str:
-    return " ".join(f"{path.rpartition('.')[2]}={brief(value)}" for path, value in cell.selected.items())
+    return " ".join(in_full(path, value) for path, value in cell.selected.items())
 
 
 def _difference(cell: TableCell, digits: Digits) -> str:

@@ -11,11 +11,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from rich.console import Console
 from scipy import stats
 
 from reinmax_core.presets import presets
+from service.commands.tables import shown
 from service.tables.formats import as_csv, as_latex, as_markdown, in_latex
-from service.tables.labels import Labels
+from service.tables.labels import Labels, in_full
 from service.tables.layout import Unfitting, Wishes, direction_of
 from service.tables.lines import lines
 from service.tables.statistics import interval_of_mean, paired_difference, ranks, standard_deviation
@@ -350,6 +352,20 @@ class TestFormats:
         assert next(iter(lines(tabulate(found, made)))).texts[0].words == expected
 
 
+class TestTerminal:
+    def test_columns_that_have_no_room_beside_each_other_stand_below(self) -> None:
+        found = sweep({"estimator": ESTIMATORS, "task.p": list(range(2, 10))})
+        table = tabulate(found, outcomes(found, by_estimator), wishes=Wishes(baseline="reinmax"))
+        for width, parts in ((80, 3), (300, 1)):
+            screen = Console(width=width, file=io.StringIO(), record=True)
+            for part in shown(table, width):
+                screen.print(part)
+            text = screen.export_text()
+            assert "…" not in text
+            assert sum(line.startswith("estimator ") for line in text.splitlines()) == parts
+            assert text.count("3.0 ± 2.6") == len(range(2, 10))
+
+
 class TestLabels:
     @pytest.mark.parametrize(
         ("path", "values", "expected"),
@@ -369,6 +385,14 @@ class TestLabels:
     def test_values_read_as_people_say_them(self, path: str, values: list[Any], expected: list[str]) -> None:
         labels = Labels([Axis(path=path, values=tuple(values))])
         assert [labels.value(path, value) for value in values] == expected
+
+    @pytest.mark.parametrize(
+        ("path", "value", "expected"),
+        [("task", SIZES[0], "8x4"), ("estimator", {"name": "gumbel_softmax", "tau": 0.5}, "gumbel_softmax tau=0.5"),
+         ("estimator", {"name": "reinmax"}, "reinmax"), ("estimator.tau", 0.31622776601683794, "tau=0.3162")],
+    )  # fmt: skip
+    def test_a_value_alone_is_told_with_all_of_its_fields(self, path: str, value: Any, expected: str) -> None:
+        assert in_full(path, value) == expected
 
     def test_axes_that_end_alike_are_told_in_full(self) -> None:
         labels = Labels([Axis(path="optimizer.lr", values=(1,)), Axis(path="task.lr", values=(2,))])
