@@ -44,11 +44,13 @@ class RecordUnreadable(Exception):
     Args:
         job_id: the job.
         finding: what was found and what to do, as the end of "the record of the job cannot be read: ...".
+        done: what was asked for and has been done all the same, such as "cancel".
     """
 
-    def __init__(self, job_id: str, finding: str) -> None:
-        super().__init__(f"the record of job {job_id} cannot be read: {finding}, or cancel and delete it")
-        self.job_id = job_id
+    def __init__(self, job_id: str, finding: str, done: str = "") -> None:
+        remark = f" (the request to {done} it has been carried out all the same)" if done else ""
+        super().__init__(f"the record of job {job_id} cannot be read: {finding}, or cancel and delete it{remark}")
+        self.job_id, self.finding = job_id, finding
 
 
 class IdempotencyMismatch(Exception):

@@ -348,7 +348,10 @@ class JobStore:
     def _bring(self, action: str, job_id: str, participle: str, *reasons: Reason) -> Job:
         """Makes a change of state on request, and reads the job in the same script."""
         allowed, answer = self.keyspace.run(action, job_id, *(reason.model_dump_json() for reason in reasons))
-        jobs = jobs_of(answer)
+        try:
+            jobs = jobs_of(answer)
+        except RecordUnreadable as unreadable:
+            raise RecordUnreadable(job_id, unreadable.finding, action if allowed else "") from unreadable
         if not jobs or not allowed:
             raise self._refusal(job_id, answer, participle)
         return jobs[0]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Iterator
-from typing import IO, NamedTuple, TypeAlias
+from itertools import chain
+from typing import NamedTuple, TypeAlias
 from urllib.parse import quote
 
 from fastapi.responses import Response, StreamingResponse
@@ -12,9 +13,8 @@ from fastapi.responses import Response, StreamingResponse
 from service.protocol.conditional import Span, matches, requested_span
 from worker.jobs import Artifact
 
-CHUNK_BYTES = 1 << 18
-
-Open: TypeAlias = Callable[[], IO[bytes]]
+Read: TypeAlias = Callable[[int, int], Iterator[bytes]]
+"""Gives the bytes of a file from a position up to another one, piece by piece."""
 
 
 class Wish(NamedTuple):
@@ -30,11 +30,12 @@ class Wish(NamedTuple):
         return requested_span(self.range, size) if self.if_range in (None, tag) else None
 
 
-def file_answer(artifact: Artifact, open_file: Open, wish: Wish) -> Response:
+def file_answer(artifact: Artifact, read: Read, wish: Wish) -> Response:
     """The bytes of the file that the client has a use for.
 
     Raises:
         Problem: the range lies outside the file.
+        Exception: what reading the first piece raises.
     """
     headers = _headers(artifact)
     if matches(wish.if_none_match, headers["ETag"]):
@@ -47,7 +48,10 @@ def file_answer(artifact: Artifact, open_file: Open, wish: Wish) -> Response:
     status = 206 if span else 200
     if wish.without_body:
         return Response(status_code=status, headers=headers)
-    return StreamingResponse(_chunks(open_file(), start, stop), status, headers)
+    pieces = read(start, stop)
+    # Once the headers are sent, it is too late to say that the file cannot be read.
+    first = next(pieces, b"")
+    return StreamingResponse(chain([first], pieces), status, headers)
 
 
 def _headers(artifact: Artifact) -> dict[str, str]:
@@ -61,11 +65,3 @@ def _headers(artifact: Artifact) -> dict[str, str]:
         "Content-Type": "application/octet-stream",
         "Content-Disposition": f"attachment; filename=\"{file_name}\"; filename*=UTF-8''{file_name}",
     }
-
-
-def _chunks(file: IO[bytes], start: int, stop: int) -> Iterator[bytes]:
-    with file:
-        file.seek(start)
-        while start < stop and (chunk := file.read(min(CHUNK_BYTES, stop - start))):
-            start += len(chunk)
-            yield chunk

@@ -94,4 +94,4 @@ def get_artifact(
     path = here.store.locate(job_id, name)
     artifact = next(artifact for artifact in here.store.artifacts(job_id) if artifact.name == name)
     wish = Wish(range_, if_range, if_none_match, "bodiless" in request.scope)
-    return file_answer(artifact, partial(here.artifacts.open, path), wish)
+    return file_answer(artifact, partial(here.artifacts.pieces, path), wish)

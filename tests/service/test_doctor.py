@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import httpx
+import pytest
 from redis import Redis
 
-from service.commands.doctor import Finding, Grade, _artifacts, examine
+from service.commands.doctor import Finding, Grade, _artifacts, _service, examine
+from tests.worker.samples import worker
 from worker.embedded_server import EmbeddedServer
 from worker.settings import Settings
+from worker.store import JobStore
 
 
 def of_the_server(tmp_path: Path, url: str | None) -> Finding:
@@ -45,3 +49,13 @@ def test_a_place_of_artefacts_that_takes_no_files_is_a_problem(tmp_path: Path) -
     assert not (tmp_path / "none").exists()
     (wrong,) = _artifacts(Settings(artifacts_url="nothing://bucket", state_dir=tmp_path))
     assert wrong.grade is Grade.PROBLEM and "REINMAX_ARTIFACTS_URL is 'nothing://bucket'" in str(wrong.remedy)
+
+
+def test_living_workers_are_told_with_their_queues(
+    http: httpx.Client, api_url: str, store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.register(worker("alpha-1", queues=("cpu", "any")), 60)
+    store.register(worker("beta-2", queues=()), 60)
+    monkeypatch.setenv("REINMAX_URL", api_url)
+    (found,) = _service(Settings())
+    assert found.finding.endswith("workers: alpha-1 (takes cpu, any), beta-2 (takes nothing)")

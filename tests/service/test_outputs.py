@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import httpx
 import pytest
@@ -151,3 +152,13 @@ class TestArtifacts:
         artifacts.delete_job(model.split("/")[3])
         answer = http.get(model)
         assert (answer.status_code, answer.json()["code"]) == (404, "artifact_not_found")
+
+    def test_a_file_that_cannot_be_read_is_told_before_any_of_it_is_sent(
+        self, http: httpx.Client, model: str, artifacts_dir: Path
+    ) -> None:
+        (file,) = artifacts_dir.glob(f"{model.split('/')[3]}/*/{NAME}")
+        file.unlink()
+        file.symlink_to("/proc/self/mem")  # which opens, but has nothing to read at its beginning
+        answer = http.get(model)
+        assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+        assert "Retry-After" in answer.headers and "could not be read" in answer.json()["detail"]

@@ -90,6 +90,20 @@ def test_cursors_that_were_tampered_with_are_refused(http: httpx.Client, submit:
     problem_in(http.get("/v1/jobs", params={"cursor": "x" * 201}), Kind.INVALID_REQUEST)
 
 
+@pytest.mark.parametrize(("action", "state"), [("cancel", "cancelled"), ("pause", "paused")])
+def test_what_is_done_to_a_job_that_cannot_be_read_is_told(
+    http: httpx.Client, submit: Submit, store: JobStore, action: str, state: str
+) -> None:
+    job_id = submit()
+    store.keyspace.client.hset(f"reinmax:job:{job_id}", "format", "3")
+    problem = problem_in(act(http, job_id, action), Kind.RECORD_UNREADABLE)
+    assert "format is 3" in problem.detail or "format 3" in problem.detail
+    assert f"the request to {action} it has been carried out" in problem.detail
+    assert store.keyspace.client.hget(f"reinmax:job:{job_id}", "status") == state
+    again = problem_in(act(http, job_id, "retry" if action == "pause" else "resume"), Kind.RECORD_UNREADABLE)
+    assert "carried out" not in again.detail
+
+
 def test_a_record_of_a_newer_version_is_told_left_out_of_lists_and_can_be_deleted(
     http: httpx.Client, submit: Submit, store: JobStore
 ) -> None:

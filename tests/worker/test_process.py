@@ -198,3 +198,14 @@ def test_a_worker_refuses_an_address_of_artefacts_that_it_cannot_reach(redis_dat
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
     assert done.returncode == os.EX_CONFIG
     assert "REINMAX_ARTIFACTS_URL is 'nothing://bucket'" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_worker_refuses_a_place_of_artefacts_that_takes_no_files(redis_database: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    place = str(tmp_path / "file" / "artifacts")
+    environment = os.environ | {"REINMAX_REDIS_URL": redis_database, "REINMAX_ARTIFACTS_URL": place}
+    command = [sys.executable, "-m", "worker", "--device", "cpu"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == os.EX_CONFIG
+    assert f"REINMAX_ARTIFACTS_URL ({place})" in done.stderr and "could not be written" in done.stderr
+    assert "Traceback" not in done.stderr
