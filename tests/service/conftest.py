@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,8 @@ from worker.artifacts import ArtifactStore
 from worker.store import JobStore
 
 SHORT = {"task": "polynomial", "estimator": "reinmax"}
+COMMAND = Path(sys.executable).with_name("reinmax")
+Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="session")
@@ -56,3 +61,23 @@ def submit(http: httpx.Client) -> Callable[..., str]:
         return str(http.post("/v1/jobs", json=SHORT | fields).raise_for_status().json()["id"])
 
     return submit_job
+
+
+@pytest.fixture
+def run(api_url: str, redis_database: str, tmp_path: Path) -> Run:
+    """Runs the command with arguments, in an empty folder, told the address of the API."""
+
+    def run_command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        own = {name: value for name, value in os.environ.items() if not name.startswith("REINMAX_")}
+        # A thread alone does not wait for cores that other tests use.
+        told = {"REINMAX_URL": api_url, "REINMAX_STATE_DIR": str(tmp_path / "state"), "OMP_NUM_THREADS": "1"}
+        return subprocess.run(
+            [COMMAND, *arguments],
+            env=own | told | environment,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    return run_command

@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy
@@ -18,35 +18,13 @@ from typer.main import get_command
 from reinmax_core.run import Result
 from service.cli import app
 from service.client import Client
+from tests.service.conftest import COMMAND, Run
 from tests.service.test_jobs import started, succeeded
 from tests.worker.samples import progress
 from worker.jobs import Job, State
 from worker.series import Series
 from worker.settings import Settings
 from worker.store import JobStore
-
-COMMAND = Path(sys.executable).with_name("reinmax")
-Run = Callable[..., subprocess.CompletedProcess[str]]
-
-
-@pytest.fixture
-def run(api_url: str, redis_database: str, tmp_path: Path) -> Run:
-    """Runs the command with arguments, in an empty folder, told the address of the API."""
-
-    def run_command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        own = {name: value for name, value in os.environ.items() if not name.startswith("REINMAX_")}
-        # A thread alone does not wait for cores that other tests use.
-        told = {"REINMAX_URL": api_url, "REINMAX_STATE_DIR": str(tmp_path / "state"), "OMP_NUM_THREADS": "1"}
-        return subprocess.run(
-            [COMMAND, *arguments],
-            env=own | told | environment,
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-
-    return run_command
 
 
 @pytest.fixture
@@ -69,7 +47,7 @@ def _seconds(run: Run, *arguments: str) -> float:
 def test_every_command_takes_json_and_has_a_help() -> None:
     commands = get_command(app).commands  # type: ignore[attr-defined]
     assert {"up", "api", "worker", "submit", "watch", "list", "show", "logs", "metrics", "delete"} <= set(commands)
-    assert {"cancel", "pause", "resume", "retry"} <= set(commands)
+    assert {"cancel", "pause", "resume", "retry", "sweep", "sweeps", "extend"} <= set(commands)
     for name, command in commands.items():
         assert command.help, name
         assert any("--json" in parameter.opts for parameter in command.params), name

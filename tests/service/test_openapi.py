@@ -23,6 +23,16 @@ CONTRACT = {
     "/v1/jobs/{job_id}/logs": {"get"},
     "/v1/jobs/{job_id}/artifacts": {"get"},
     "/v1/jobs/{job_id}/artifacts/{name}": {"get"},
+    "/v1/jobs/{job_id}/plot.svg": {"get"},
+    "/v1/jobs/{job_id}/plot.png": {"get"},
+    "/v1/sweeps/{sweep_id}/table": {"get"},
+    "/v1/sweeps/{sweep_id}/plot.svg": {"get"},
+    "/v1/sweeps/{sweep_id}/plot.png": {"get"},
+    "/v1/sweeps": {"get", "post"},
+    "/v1/sweeps/{sweep_id}": {"get", "delete"},
+    "/v1/sweeps/{sweep_id}/cancel": {"post"},
+    "/v1/sweeps/{sweep_id}/retry": {"post"},
+    "/v1/sweeps/{sweep_id}/extend": {"post"},
     "/v1/estimators": {"get"},
     "/v1/tasks": {"get"},
     "/v1/datasets": {"get"},
@@ -70,13 +80,21 @@ def test_a_submission_needs_no_more_than_task_and_estimator(document: dict[str, 
     assert "tau" not in schemas["RunSpec"]["properties"]
 
 
-def test_every_number_that_a_request_may_hold_is_bounded(document: dict[str, Any]) -> None:
-    (body,) = (operation["requestBody"] for name, operation in operations(document) if name == "post /v1/jobs")
+@pytest.mark.parametrize(
+    ("path", "parts"),
+    [
+        ("/v1/jobs", {"Submission", "ReinMax", "CategoricalVae", "Adam", "Hardware"}),
+        ("/v1/sweeps", {"SweepRequest", "Range", "Choice"}),
+        ("/v1/sweeps/{sweep_id}/extend", {"Extension"}),
+    ],
+)
+def test_every_number_that_a_request_may_hold_is_bounded(document: dict[str, Any], path: str, parts: set[str]) -> None:
+    (body,) = (operation["requestBody"] for name, operation in operations(document) if name == f"post {path}")
     schemas = document["components"]["schemas"]
     seen: set[str] = set()
     unbounded = list(_unbounded(body["content"]["application/json"]["schema"], "", schemas, seen))
     assert unbounded == []
-    assert {"Submission", "ReinMax", "CategoricalVae", "Adam", "Hardware"} <= seen
+    assert parts <= seen
 
 
 def _unbounded(schema: dict[str, Any], place: str, schemas: dict[str, Any], seen: set[str]) -> Iterator[str]:
@@ -92,6 +110,9 @@ def _unbounded(schema: dict[str, Any], place: str, schemas: dict[str, Any], seen
         yield place
     for name, field in schema.get("properties", {}).items():
         yield from _unbounded(field, f"{place}.{name}", schemas, seen)
+    for key in ("items", "additionalProperties"):
+        if isinstance(schema.get(key), dict):
+            yield from _unbounded(schema[key], place, schemas, seen)
     for key in ("anyOf", "oneOf", "prefixItems"):
         for member in schema.get(key, ()):
             yield from _unbounded(member, place, schemas, seen)
@@ -121,6 +142,13 @@ def test_every_problem_is_declared_as_one(document: dict[str, Any]) -> None:
             assert {"500", "503"} <= set(operation["responses"]), name
 
 
+@pytest.mark.parametrize("action", ["cancel", "retry", "extend"])
+def test_changes_of_a_sweep_declare_what_they_may_be_refused_for(document: dict[str, Any], action: str) -> None:
+    answers = document["paths"][f"/v1/sweeps/{{sweep_id}}/{action}"]["post"]["responses"]
+    assert {"200", "401", "403", "404", "409", "503"} <= set(answers)
+    assert answers["200"]["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/Sweep"}
+
+
 @pytest.mark.parametrize("action", ["cancel", "pause", "resume", "retry"])
 def test_changes_of_a_job_declare_what_they_may_be_refused_for(document: dict[str, Any], action: str) -> None:
     answers = document["paths"][f"/v1/jobs/{{job_id}}/{action}"]["post"]["responses"]
@@ -133,11 +161,14 @@ def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
         assert reference in document["components"]["schemas"]
 
 
-def test_every_example_is_accepted(document: dict[str, Any], http: httpx.Client) -> None:
-    examples = document["paths"]["/v1/jobs"]["post"]["requestBody"]["content"]["application/json"]["examples"]
-    assert {"short", "full"} <= set(examples)
+@pytest.mark.parametrize(
+    ("path", "names"), [("/v1/jobs", {"short", "full"}), ("/v1/sweeps", {"grid", "coupled", "preset"})]
+)
+def test_every_example_is_accepted(document: dict[str, Any], http: httpx.Client, path: str, names: set[str]) -> None:
+    examples = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["examples"]
+    assert names <= set(examples)
     for example in examples.values():
-        answer = http.post("/v1/jobs", params={"dry_run": True}, json=example["value"])
+        answer = http.post(path, params={"dry_run": True}, json=example["value"])
         assert answer.status_code == 200, answer.text
 
 

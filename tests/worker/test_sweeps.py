@@ -100,7 +100,7 @@ class TestSubmit:
         job_id = store.submit(submission()).job.id
         store.pause(job_id)
         sweeps.submit(plan(seeds=200))
-        assert [entry["job"] for _, entry in store.keyspace.client.xrange(store.changes)] == [job_id]  # type: ignore[index, union-attr, misc]
+        assert [entry["job"] for _, entry in store.keyspace.client.xrange(store.changes)] == [job_id]  # type: ignore[index, union-attr]
 
 
 class TestProgress:
@@ -162,7 +162,7 @@ class TestProgress:
             step()
             tags.append(sweeps.get(sweep.id).etag)
         assert len(set(tags)) == len(tags)
-        news = [entry["job"] for _, entry in store.keyspace.client.xrange(store.changes)]  # type: ignore[index, union-attr, misc]
+        news = [entry["job"] for _, entry in store.keyspace.client.xrange(store.changes)]  # type: ignore[index, union-attr]
         assert news.count(sweep.id) >= len(steps) - 1
 
     def test_outcomes_say_what_jobs_have_come_to(self, store: JobStore, sweeps: SweepStore) -> None:
@@ -252,7 +252,7 @@ class TestChange:
     def test_an_open_one_has_not_ended_before_it_is_closed(self, store: JobStore, sweeps: SweepStore) -> None:
         made = plan(grid={}, seeds=1)
         sweep = sweeps.submit(Plan(made.request, made.axes, made.cells, made.seeds, None, is_open=True)).sweep
-        bring(store, *ids(sweeps, sweep), State.SUCCEEDED)
+        bring(store, ids(sweeps, sweep)[0], State.SUCCEEDED)
         assert sweeps.get(sweep.id).status is SweepState.RUNNING
         sweeps.close(sweep.id)
         assert sweeps.get(sweep.id).status is SweepState.SUCCEEDED
