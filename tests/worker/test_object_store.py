@@ -109,6 +109,35 @@ def test_wrong_keys_are_told(objects: ObjectStore, monkeypatch: pytest.MonkeyPat
         store.read("job_a/1/model.bin")
 
 
+def test_whether_it_takes_files_is_found_out_without_a_trace(
+    artifacts: ArtifactStore, objects: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifacts.probe()
+    assert objects.objects("runs/") == set()
+    with pytest.raises(ArtifactStoreUnavailable, match=r"bucket does not exist; .*\(s3://mistyped/runs\)"):
+        ArtifactStore("s3://mistyped/runs").probe()
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "mistyped")
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    with pytest.raises(ArtifactStoreUnavailable, match="Access Key Id you provided does not exist"):
+        ArtifactStore(URL).probe()
+
+
+def test_a_server_that_goes_away_in_the_middle_of_a_file_is_told(
+    artifacts: ArtifactStore, objects: ObjectStore
+) -> None:
+    content = os.urandom(9_000_000)
+    artifacts.put("job_a", 1, "model.bin", content)
+    assert b"".join(artifacts.pieces("job_a/1/model.bin", 5, 8_000_000)) == content[5:8_000_000]
+    pieces = artifacts.pieces("job_a/1/model.bin", 0, len(content))
+    assert content.startswith(next(pieces))
+    objects.kill()
+    try:
+        with pytest.raises(ArtifactStoreUnavailable, match="could not be read"):
+            list(pieces)
+    finally:
+        objects.start()
+
+
 def test_a_server_that_is_away_is_told_soon(artifacts: ArtifactStore, objects: ObjectStore) -> None:
     objects.kill()
     try:
