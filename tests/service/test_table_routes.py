@@ -14,7 +14,7 @@ import pytest
 
 from reinmax_core.run import Result
 from service.client import Client
-from tests.service.test_cli import Run, run
+from tests.service.conftest import Run
 from tests.service.test_jobs import started
 from tests.worker.samples import progress
 from worker.jobs import Cause, Failure, JobProgress
@@ -24,8 +24,6 @@ from worker.store import JobStore
 GRID = {"estimator": ["reinmax", {"name": "gumbel_softmax", "tau": 0.5}], "task.p": [2, 3]}
 OFFSETS = {"reinmax": 0.0, "gumbel_softmax": 0.1}
 TASK = {"name": "polynomial", "latents": 64}
-
-__all__ = ["run"]  # a fixture
 
 
 def end(store: JobStore, job_id: str, seconds: float = 1.0) -> None:
