@@ -123,6 +123,7 @@ def test_one_is_cancelled_and_one_paused_and_resumed_while_the_others_train(work
     assert workshop.store.get(paused).attempt == 1
 
 
+@pytest.mark.slow
 def test_all_are_lost_with_their_process_and_end_as_if_it_had_not_been(workshop: Workshop) -> None:
     jobs = submitted(workshop, 3, **LONG)
     thread = begin(workshop, jobs)

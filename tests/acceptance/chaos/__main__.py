@@ -22,7 +22,7 @@ from tests.acceptance.chaos.runs import draw_specs, write_images
 from tests.acceptance.chaos.stack import Stack
 
 JOBS_A_SPEC = 5
-FEWEST_SPECS = 4
+FEWEST_SPECS = 6
 
 
 def main() -> int:

@@ -23,7 +23,7 @@ from tests.acceptance.chaos.intervals import Interval, without
 from worker.server_program import tied_to_this_process
 
 READY: Final = re.compile(rf"^(API at |{telling_worker.READY})")
-BEGINS: Final = re.compile(r"attempt \d+ begins")
+BEGINS: Final = re.compile(r"attempt \d+ begins$")
 FENCED: Final = re.compile(r"no longer has job|ends: .*fenced")
 TRAINING: Final = "worker.train"
 
@@ -88,7 +88,7 @@ class Member:
         self.messages = 0
         """Messages about jobs that it was sent."""
         self.begun = 0
-        """Attempts that it has begun."""
+        """Attempts that it has begun, not counting those beside another."""
         self.fenced = 0
         """Times that it was told that a job was no longer its own."""
         self._command = [*tied_to_this_process(), sys.executable, "-m", *program]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,11 +13,15 @@ import numpy
 
 from reinmax_core.data.base import DataSource
 from reinmax_core.data.mnist import Mnist
+from reinmax_core.forms import packable
+from reinmax_core.run import RunSpec
 
 IMAGES: Final = "own/digits.npz"
 TRAINING_IMAGES, TEST_IMAGES = 600, 100
 SHORTEST_S, MEAN_EXCESS_S = 2.0, 3.0
 """Runs take at least the first, and on average less than both together."""
+SIBLINGS: Final = 2
+"""Runs that differ in their seeds alone, where such can be trained side by side."""
 
 _SMALL = {"dataset": IMAGES, "batch": 20, "bound_images": 20, "bound_samples": 5}
 _VAE: Final[dict[str, object]] = {"name": "categorical_vae", "categories": 8, "latents": 4} | _SMALL
@@ -60,10 +65,18 @@ def write_images(data_dir: Path) -> None:
 
 
 def draw_specs(count: int, longest_s: float, seed: int) -> list[dict[str, Any]]:
-    """Run specs of different seeds and lengths, at most so many seconds each."""
-    chance = random.Random(seed)
-    pairs = _pairs(chance)
-    return [_spec(next(pairs), longest_s, 1000 * seed + number, chance) for number in range(count)]
+    """Run specs of different seeds and lengths, at most so many seconds each.
+
+    One that can be trained side by side with others is followed by one that it can be trained with.
+    """
+    chance, seeds = random.Random(seed), itertools.count(1000 * seed)
+    kinds = (_spec(pair, longest_s, chance) for pair in _pairs(chance))
+    specs = (kind | {"seed": next(seeds)} for kind in kinds for _ in range(_siblings(kind)))
+    return list(itertools.islice(specs, count))
+
+
+def _siblings(kind: dict[str, Any]) -> int:
+    return SIBLINGS if packable(RunSpec.model_validate(kind)) else 1
 
 
 def _pairs(chance: random.Random) -> Iterator[Pair]:
@@ -74,7 +87,8 @@ def _pairs(chance: random.Random) -> Iterator[Pair]:
         yield from chance.sample(PAIRS, len(PAIRS))
 
 
-def _spec(pair: Pair, longest_s: float, seed: int, chance: random.Random) -> dict[str, Any]:
+def _spec(pair: Pair, longest_s: float, chance: random.Random) -> dict[str, Any]:
+    """All of a run but its seed."""
     seconds = min(longest_s, SHORTEST_S + chance.expovariate(1 / MEAN_EXCESS_S))
     steps = round(seconds * pair.rate)
     return {
@@ -83,5 +97,4 @@ def _spec(pair: Pair, longest_s: float, seed: int, chance: random.Random) -> dic
         "steps": steps,
         "log_every": 7,
         "evaluate_every": max(1, steps // 5),
-        "seed": seed,
     }
