@@ -36,8 +36,9 @@ def tabulate(
         Unfitting: an axis, metric or baseline that was asked for does not exist, or an axis has no place.
     """
     wishes = wishes or Wishes()
-    layout = layout_of(sweep, preset, wishes, metrics_of(outcomes))
-    return _Tabulation(sweep, preset, layout, samples_of(outcomes), Labels(sweep.axes)).table(wishes.baseline)
+    known = metrics_of(outcomes)
+    layout = layout_of(sweep, preset, wishes, known)
+    return _Tabulation(sweep, preset, layout, samples_of(outcomes), Labels(sweep.axes), known).table(wishes.baseline)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ class _Tabulation:
     layout: Layout
     samples: tuple[Sample, ...]
     labels: Labels
+    known_metrics: Sequence[str]
 
     def table(self, baseline_name: str | None) -> Table:
         subject = one_line(self.sweep.name or "") or self.sweep.preset or "all"
@@ -121,6 +123,8 @@ class _Tabulation:
         there = [cell for line in cells for cell in line if cell]
         if not all(sample.is_complete for sample in self.samples):
             yield _progress(self.samples)
+        for metric in set(self.layout.metrics).difference(self.known_metrics or self.layout.metrics):
+            yield f"No job has a value of {metric}; those that exist are: {', '.join(self.known_metrics)}."
         if any(0 < cell.n < 2 for cell in there):
             yield "Where fewer than two seeds have succeeded there is no standard deviation."
         if self.layout.select:

@@ -241,6 +241,11 @@ class TestIncomplete:
         assert any("fewer than two seeds" in note for note in table.notes)
         assert "±" not in "".join(text.words for line in lines(table) for text in line.texts)
 
+    def test_a_usual_metric_that_no_job_has_is_told_with_those_that_exist(self) -> None:
+        found = sweep({"estimator": ["reinmax"]})
+        table = tabulate(found, outcomes(found, lambda at, seed: {"gap": 1.0, "loss": 2.0}))
+        assert "No job has a value of expected_loss; those that exist are: gap, loss." in table.notes
+
     def test_values_that_are_not_finite_do_not_count(self) -> None:
         found = sweep({"estimator": ["reinmax"]})
         made = outcomes(found, lambda at, seed: {"expected_loss": float("nan") if seed else 1.0})
