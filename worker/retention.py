@@ -11,6 +11,7 @@ from worker.artifacts import ArtifactStore, ArtifactStoreUnavailable
 from worker.refusal import JobNotFound
 from worker.settings import Settings
 from worker.store import JobStore
+from worker.sweeps import SweepStore
 
 AT_A_TIME = 100
 LONGEST_S = 2.0
@@ -36,6 +37,39 @@ def remove(store: JobStore, artifacts: ArtifactStore, job_id: str) -> None:
     store.condemn(job_id)
     artifacts.delete_job(job_id)
     store.delete(job_id)
+
+
+def remove_sweep(sweeps: SweepStore, artifacts: ArtifactStore, sweep_id: str, patience_s: float) -> bool:
+    """Removes a sweep whose jobs have all ended, with them and all their files.
+
+    Args:
+        sweeps: where sweeps are kept.
+        artifacts: where the files of their jobs are.
+        sweep_id: the sweep.
+        patience_s: after so long it is left for now, with the jobs that are left.
+
+    Returns:
+        Whether it is gone.
+
+    Raises:
+        SweepNotFound: there is none.
+        SweepNotAllowed: one of its jobs has not ended.
+        ArtifactStoreUnavailable: files cannot be removed.
+        StoreUnavailable: the job store does not serve.
+    """
+    sweeps.condemn(sweep_id)
+    deadline = time.monotonic() + patience_s
+    for doomed in sweeps.doomed(sweep_id):
+        sweeps.forget(sweep_id, doomed.idle)
+        for job_id in doomed.started:
+            artifacts.delete_job(job_id)
+            sweeps.forget(sweep_id, (job_id,))
+            if time.monotonic() > deadline:
+                return False
+        if time.monotonic() > deadline:
+            return False
+    # Somebody may have set one going again meanwhile.
+    return next(sweeps.jobs(sweep_id), None) is None
 
 
 @final

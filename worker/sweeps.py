@@ -41,6 +41,16 @@ class Changed:
 
 
 @dataclass(frozen=True, slots=True)
+class Doomed:
+    """Some jobs of a sweep that are about to be removed."""
+
+    started: tuple[str, ...]
+    """Those that may have left files."""
+    idle: tuple[str, ...]
+    """Those that were never started."""
+
+
+@dataclass(frozen=True, slots=True)
 class SweepPage:
     """Some sweeps, newest first."""
 
@@ -189,6 +199,16 @@ class SweepStore:
             raise SweepNotFound(sweep_id)
         if not allowed:
             raise SweepNotAllowed(sweeps_of(shown)[0], "deleted before all of its jobs have ended; cancel it first")
+
+    def doomed(self, sweep_id: str) -> Iterator[Doomed]:
+        """Its jobs that have ended, a few at a time; nobody can bring them back from there on."""
+        for (started, idle), _ in self._in_turn("sweep_doomed", sweep_id):
+            yield Doomed(tuple(started), tuple(idle))
+
+    def forget(self, sweep_id: str, jobs: Sequence[str]) -> None:
+        """Removes all that the store knows of some of its jobs, which have ended; it goes with the last of them."""
+        if jobs:
+            self._keyspace.run("sweep_forget", sweep_id, *jobs)
 
     def jobs(self, sweep_id: str) -> Iterator[str]:
         """The ids of its jobs, cell by cell; none if there is no such sweep."""

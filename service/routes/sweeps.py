@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import suppress
 from typing import Annotated, Final
 
@@ -20,8 +19,8 @@ from service.protocol.problems import Kind, problems
 from service.protocol.representation import JSON, NOT_MODIFIED
 from service.protocol.sweep_answers import as_it_would_be, sweep_answer
 from service.routes.jobs import LARGEST_PAGE, require_json
-from worker.refusal import JobNotFound, SweepNotFound
-from worker.retention import remove
+from worker.refusal import SweepNotFound
+from worker.retention import remove_sweep
 from worker.sweep import ENDED, Sweep
 from worker.sweep_estimate import estimate
 from worker.sweep_plan import Plan, seeds_of
@@ -184,14 +183,10 @@ def delete_sweep(here: Here, sweep_id: SweepId) -> Response:
 
     That takes a while for thousands of jobs: after some seconds the answer is 202, and the request is to be repeated.
     """
-    here.sweeps.condemn(sweep_id)
-    deadline = time.monotonic() + DELETING_S
-    with suppress(SweepNotFound):
-        for job_id in here.sweeps.jobs(sweep_id):
-            with suppress(JobNotFound):
-                remove(here.store, here.artifacts, job_id)
-            if time.monotonic() > deadline:
-                return sweep_answer(here.sweeps.get(sweep_id), status=202)
+    if not remove_sweep(here.sweeps, here.artifacts, sweep_id, DELETING_S):
+        # The last of them may have been the last of all.
+        with suppress(SweepNotFound):
+            return sweep_answer(here.sweeps.get(sweep_id), status=202)
     return Response(status_code=204)
 
 

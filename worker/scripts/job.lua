@@ -203,8 +203,14 @@ local function replace(job, fields)
   set(job, unpack(flat))
 end
 
--- Makes a job that has ended small. A field takes some 50 bytes beside its text, so most become one; and a stream has
--- room for 4 KiB of further entries, which a copy of it has not.
+-- A stream has room for 4 KiB of further entries, which a copy of it has not.
+local function tighten(job)
+  local events = key('events:' .. job)
+  redis.call('COPY', events, events .. ':copy', 'REPLACE')
+  redis.call('RENAME', events .. ':copy', events)
+end
+
+-- Makes a job that has ended small. A field takes some 50 bytes beside its text, so most become one.
 local function fold(job)
   local kept, folded = {}, {}
   for name, text in pairs((unfolded(job))) do
@@ -218,9 +224,7 @@ local function fold(job)
   end
   kept.format, kept.folded = FORMAT, joined(folded)
   replace(job, kept)
-  local events = key('events:' .. job)
-  redis.call('COPY', events, events .. ':copy', 'REPLACE')
-  redis.call('RENAME', events .. ':copy', events)
+  tighten(job)
 end
 
 local function unfold(job)
@@ -342,6 +346,36 @@ local function leave_sweep(sweep, job, status)
   if not forget_if_empty(sweep) then
     announce(sweep, redis.call('HINCRBY', name, 'version', 1))
   end
+end
+
+-- Removes a job that has ended, with everything the store knows of it. Returns whether that is allowed: a record in a
+-- state that nobody knows is not one of a job under way.
+local function forget(job, indexes)
+  local fields, folded = unfolded(job)
+  local status = fields.status or ''
+  if is_under_way(status) then
+    return false
+  elseif not next(fields) then
+    return true
+  end
+  for _, index in ipairs(indexes) do
+    redis.call('ZREM', key('index:' .. index), job)
+  end
+  redis.call('ZREM', key('index:status:' .. status), job)
+  redis.call('ZREM', key('jobs'), job)
+  if folded.shares then
+    unshare(folded.shares)
+  end
+  if fields.sweep then
+    leave_sweep(fields.sweep, job, status)
+  end
+  local known = key('idempotency:' .. (fields.idempotency_key or ''))
+  if fields.idempotency_key and redis.call('HGET', known, 'job') == job then
+    redis.call('DEL', known)
+  end
+  announce(job, fields.version or 0)
+  redis.call('DEL', record(job), key('events:' .. job))
+  return true
 end
 
 -- Gives a job that waits to a worker, with a new epoch and a lease. Returns the epoch.

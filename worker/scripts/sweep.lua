@@ -40,6 +40,7 @@ local function make_jobs(sweep, cells, seeds, random)
       make(job, '{"seed":' .. seed .. ',' .. about.request:sub(2), about.fields, about.indexes)
       -- Only now is it part of the sweep, which counts them all at once.
       set(job, 'sweep', sweep, 'cell', cell.number, 'seed', seed)
+      tighten(job)
       call(job)
       made = made + 1
     end
