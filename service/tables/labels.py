@@ -23,6 +23,7 @@ class Labels:
 
     def __init__(self, axes: Sequence[Axis]) -> None:
         self._axes = {axis.path: axis for axis in axes}
+        self._numeric = {axis.path for axis in axes if any(isinstance(value, int | float) for value in axis.values)}
         self._varying = {axis.path: _varying_fields(axis.values) for axis in axes}
 
     def axis(self, path: str) -> str:
@@ -42,7 +43,9 @@ class Labels:
             return NOTHING
         if isinstance(value, Mapping):
             return self._object(path, value)
-        return one_line(value) if isinstance(value, str) else f"{self.axis(path)}={brief(value)}"
+        if isinstance(value, str) and path not in self._numeric:
+            return one_line(value)
+        return f"{self.axis(path)}={brief(value)}"
 
     def entry(self, coordinates: Mapping[str, JsonValue]) -> str:
         """All coordinates of a row or column; those that do not apply to it are left out."""

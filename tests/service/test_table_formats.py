@@ -107,6 +107,7 @@ class TestLabels:
              ["reinmax", "gumbel_softmax tau=0.5", "gumbel_softmax tau=1.0"]),
             ("estimator", ["reinmax", {"name": "gumbel_rao", "samples": 10}], ["reinmax", "gumbel_rao"]),
             ("optimizer.lr", [0.001, 0.0001], ["lr=0.001", "lr=0.0001"]),
+            ("task.c", [0.45, "linear"], ["c=0.45", "c=linear"]),
             ("task.dataset", ["mnist", None], ["mnist", "–"]),
             ("packing", [True, False], ["packing=true", "packing=false"]),
         ],
