@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from worker.jobs import Job
-from worker.reasons import CANCEL_REQUESTED
+from worker.reasons import CANCEL_REQUESTED, PRUNE_REQUESTED
 from worker.sweep import Sweep
+
+TO_BE_CANCELLED = frozenset({CANCEL_REQUESTED.code, PRUNE_REQUESTED.code})
 
 
 class JobNotFound(LookupError):
@@ -33,7 +35,7 @@ class NotAllowed(Exception):
 
     def __init__(self, job: Job, action: str) -> None:
         reason = job.status_reason
-        asked = " (to be cancelled)" if reason and reason.code == CANCEL_REQUESTED.code else ""
+        asked = " (to be cancelled)" if reason and reason.code in TO_BE_CANCELLED else ""
         super().__init__(f"job {job.id} is {job.status.value}{asked} and cannot be {action}")
         self.job, self.action = job, action
 

@@ -18,7 +18,7 @@ from worker.sweep_grid import Cell, Draft, InvalidCell
 from worker.sweep_path import Body, Parts, has_field, parts_of, placed
 
 MOST_PROBES: Final = 1000
-"""So many combinations of choices are looked at before a search starts, each with the bounds of the other fields."""
+"""So many cells are looked at before a search starts. Others that make no job are passed over when it comes to them."""
 
 Places: TypeAlias = tuple[int, ...]
 
@@ -85,7 +85,8 @@ class Space:
     @cached_property
     def drafts(self) -> Sequence[Draft]:
         """Cells at the ends of the fields: with each combination of choices all lower bounds, then each upper one."""
-        return [self._draft(places) for places in _probes(list(self.search.fields.values()))]
+        probes = islice(_probes(list(self.search.fields.values())), MOST_PROBES)
+        return [self._draft(places) for places in probes]
 
     def _draft(self, places: Places) -> Draft:
         values = {axis.path: axis.values[place] for axis, place in zip(self.axes, places, strict=True)}
@@ -112,7 +113,7 @@ def _precedence(path: str) -> tuple[int, bool]:
 def _probes(fields: Sequence[SearchedField]) -> Iterator[Places]:
     """Places on the axes: for every combination of choices all lower bounds, then each upper one in turn."""
     options = [range(len(field.ends)) if field.choices is not None else range(1) for field in fields]
-    for places in islice(product(*options), MOST_PROBES):
+    for places in product(*options):
         yield places
         for number, field in enumerate(fields):
             if field.choices is None:

@@ -6,6 +6,7 @@ import math
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -30,8 +31,10 @@ from tests.worker.search_trials import (
 from tests.worker.states import claimed
 from tests.worker.test_process import wait_for
 from worker.attempt import Order
+from worker.curves import Curves
 from worker.jobs import State
 from worker.pursuit import Pursuit
+from worker.refusal import NotAllowed
 from worker.search_store import SearchStore
 from worker.searches import LEFT_S, LOOK_EVERY_S, Searches
 from worker.store import JobStore
@@ -175,6 +178,8 @@ def test_a_hopeless_trial_is_cancelled_and_says_so(store: JobStore) -> None:
     go_on(attempt, BAD)
     look(store)
     assert attempt.beat(60) is Order.CANCEL
+    with pytest.raises(NotAllowed, match=r"running \(to be cancelled\) and cannot be paused"):
+        store.pause(running.job_id)
     job = store.get(queued.job_id)
     assert job.status is State.CANCELLED and job.status_reason and job.status_reason.code == "pruned"
     attempt.stop()
@@ -249,6 +254,18 @@ def test_the_curve_of_a_trial_whose_worker_was_lost_is_that_of_what_counts(store
     duty.attend()
     assert second.beat(60) is Order.CANCEL  # the best so far is 0.6, not 0.45
     assert attempt.beat(60) is Order.FENCED
+
+
+def test_curves_are_read_for_a_while_and_then_further(store: JobStore) -> None:
+    sweep_id = submitted(store, trials=1)
+    look(store)
+    (outcome,) = waiting(store, sweep_id)
+    begin(store, outcome, GOOD)
+    curves = Curves(store, f"train_{METRIC}")
+    assert not curves.read_on([outcome], until=time.monotonic() - 1)
+    assert not curves.has_begun(outcome)
+    assert curves.read_on([outcome], until=time.monotonic() + 60)
+    assert curves.mean([outcome]) == GOOD  # the mean over the last epoch has no curve of its own before the end
 
 
 def _beginning() -> tuple[Any, ...]:
