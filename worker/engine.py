@@ -53,6 +53,7 @@ class Engine:
         # It speaks of late acknowledgement on a lost connection, which is not used here.
         warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
         setup_logging.connect(_leave_logging_alone, weak=False)
+        _hush_messages()
         worker = self._celery.Worker(
             hostname=f"celery@{self._name}",
             pool="threads",
@@ -96,6 +97,13 @@ class Engine:
         worker_shutting_down.connect(on_signal, weak=False)
         self._celery.steps["worker"].add(HandBack)
         self._celery.steps["consumer"].add(Pulse)
+
+
+def _hush_messages() -> None:
+    """Of each message two lines would say that it came and was dealt with; what became of a job, others tell better."""
+    if not logger.isEnabledFor(logging.DEBUG):
+        for name in ("celery.worker.strategy", "celery.app.trace"):
+            logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def _leave_logging_alone(**_: object) -> None:

@@ -133,6 +133,7 @@ def test_what_a_worker_does_stands_in_its_log_once(
         f" INFO worker.conclusion: job {job_id}: attempt 1 ends: succeeded\n",
     ):
         assert written.count(line) == 1, written
+    assert "Task run_job" not in written, "messages mean nothing"
 
 
 def test_a_worker_finds_a_job_for_which_it_was_not_woken(store: JobStore, start_worker: Start) -> None:
