@@ -159,7 +159,7 @@ class Settings(BaseSettings):
     keep_jobs: int | None = Field(default=None, ge=1)
     """How many jobs are kept after their end; the oldest are removed, with their files. Unset: all are kept."""
 
-    sweep_limit: int = Field(default=10_000, ge=1, le=100_000)
+    sweep_limit: int = Field(default=10_000, ge=1, le=30_000)
     """How many jobs a sweep may have."""
 
     url: ServiceUrl | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Final, TypeAlias
@@ -31,6 +31,13 @@ class Estimate:
     """What that rests on, in a sentence."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Pace:
+    seconds_a_step: float
+    is_of_same_size: bool
+    """Whether it is that of a task with the same settings."""
+
+
 def estimate(store: JobStore, plan: Plan) -> Estimate:
     """Looks at a few jobs that have succeeded for each task and estimator of the plan, and at the living workers.
 
@@ -38,13 +45,16 @@ def estimate(store: JobStore, plan: Plan) -> Estimate:
         StoreUnavailable: the server of the store does not serve.
     """
     steps = _steps(plan)
-    known = {kind: _seconds_a_step(store, kind, plan) for kind in steps}
-    unknown = [kind for kind, seconds in known.items() if seconds is None]
+    tasks = {job.task.model_dump_json() for job, _ in plan.kinds}
+    known = {kind: _pace(store, kind, tasks) for kind in steps}
+    unknown = [kind for kind, pace in known.items() if pace is None]
     if unknown:
         return Estimate(None, _nothing_known(unknown))
-    work_s = sum(count * (known[kind] or 0.0) for kind, count in steps.items())
+    paces = {kind: pace for kind, pace in known.items() if pace}
+    work_s = sum(count * paces[kind].seconds_a_step for kind, count in steps.items())
     workers = _fitting(store.workers(), plan)
-    return Estimate(round(work_s / max(1, workers), 1), _basis(workers))
+    basis = _basis(workers, all(pace.is_of_same_size for pace in paces.values()))
+    return Estimate(round(work_s / max(1, workers), 1), basis)
 
 
 def _steps(plan: Plan) -> Mapping[Kind, int]:
@@ -54,14 +64,13 @@ def _steps(plan: Plan) -> Mapping[Kind, int]:
     return steps
 
 
-def _seconds_a_step(store: JobStore, kind: Kind, plan: Plan) -> float | None:
+def _pace(store: JobStore, kind: Kind, tasks: Collection[str]) -> _Pace | None:
+    """The median of the latest jobs of that kind, if there are any: of those with one of the tasks, else of all."""
     filters = Filters(status=State.SUCCEEDED.value, task=kind[0], estimator=kind[1])
     jobs = store.list(filters, LOOKED_AT).jobs
-    tasks = [job.task for job, _ in plan.kinds]
-    # Those of the same size tell more, where there are any.
-    alike = [job for job in jobs if job.spec.task in tasks]
-    rates = [job.result.wall_time_s / job.spec.steps for job in alike or jobs if job.result]
-    return median(rates) if rates else None
+    alike = [job for job in jobs if job.spec.task.model_dump_json() in tasks]
+    paces = [job.result.wall_time_s / job.spec.steps for job in alike or jobs if job.result]
+    return _Pace(median(paces), bool(alike)) if paces else None
 
 
 def _fitting(workers: Sequence[WorkerRecord], plan: Plan) -> int:
@@ -75,11 +84,10 @@ def _nothing_known(unknown: Sequence[Kind]) -> str:
     return f"no job of {kinds}{others} has succeeded here yet, so nothing is known of the time that it takes"
 
 
-def _basis(workers: int) -> str:
-    machines = (
-        "no worker is alive that fits, so as on one" if not workers else f"on {workers} worker{'s'[: workers - 1]}"
-    )
+def _basis(workers: int, is_of_same_size: bool) -> str:
+    machines = f"on {workers} worker{'s'[: workers - 1]}" if workers else "as on one worker, as none is alive that fits"
+    sizes = "" if is_of_same_size else ", some of them with other settings of the task,"
     return (
-        f"the median time of a step in the latest jobs with the same task and estimator, {machines}; "
+        f"the median time of a step in the latest jobs with the same task and estimator{sizes} {machines}; "
         "it takes less where jobs are trained side by side"
     )

@@ -332,13 +332,15 @@ class TestEstimate:
         for _ in range(3):  # a second for 100 steps each
             bring(store, store.submit(submission()).job.id, State.SUCCEEDED)
         alone = estimate(store, plan())
-        assert (alone.seconds, "no worker is alive that fits" in alone.basis) == (6.0, True)
+        assert (alone.seconds, "as on one worker" in alone.basis) == (6.0, True)
         for name in ("one", "two"):
             store.register(worker(name), 60)
         store.register(worker("three", queues=("cuda",)), 60)
         both = estimate(store, plan())
         assert (both.seconds, "on 2 workers" in both.basis) == (3.0, True)
         assert estimate(store, plan(base=BASE | {"estimator": "rloo"}, grid={})).seconds is None
+        assert "other settings" not in both.basis
+        assert "other settings of the task" in estimate(store, plan(grid={"task.latents": [9]})).basis
 
 
 def test_what_is_written_of_a_request_is_json(store: JobStore, sweeps: SweepStore) -> None:
