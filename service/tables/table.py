@@ -83,7 +83,7 @@ class TableCell(_Part):
     published: PublishedValue | None = None
     """The published value; null where there is none."""
     within_published: bool | None = None
-    """Whether the mean lies within the published spread of the published one; null where there is no spread."""
+    """Whether the mean lies within the published spread of the published one; null without one, and in smoke forms."""
     notes: tuple[str, ...] = ()
     """What has to be known about it, in sentences."""
 

@@ -107,7 +107,7 @@ class _Tabulation:
             selected=here.selected,
             difference=paired_difference(values, other.sample.values(metric)) if other else None,
             published=published,
-            within_published=is_within(published) if published else None,
+            within_published=is_within(published) if published and not self._is_short else None,
             notes=tuple(_notes_on(here, len(values))),
         )
 
@@ -132,7 +132,14 @@ class _Tabulation:
             least = "smallest" if select.direction == "min" else "largest"
             yield f"{', '.join(select.over)} chosen for the {least} mean {select.metric}, beneath each cell."
         if self.preset and any(cell.published for cell in there):
+            if self._is_short:
+                yield f"This is the short form of {self.preset.of}: its values are not those of the published runs."
             yield f"Published: {self.preset.source}"
+
+    @property
+    def _is_short(self) -> bool:
+        """Whether the runs are too short to be held against the published ones."""
+        return self.preset is not None and self.preset.of is not None
 
 
 def _notes_on(here: Chosen, n: int) -> Iterator[str]:

@@ -254,6 +254,16 @@ class TestPublished:
 
         return tabulate(found, outcomes(found, values), preset=self.PRESET)
 
+    def test_a_short_form_is_not_held_against_the_published_values(self) -> None:
+        preset = presets()["table-2-smoke"]
+        grid = {path: values for path, values in preset.sweep.grid.items() if isinstance(values, list)}
+        found = sweep(grid, preset=preset.name)
+        table = tabulate(found, outcomes(found, lambda at, seed: {"train_loss": 1.0, "test_loss": 1.0}), preset=preset)
+        cells = [cell for line in table.cells for cell in line if cell]
+        assert {cell.within_published for cell in cells} == {None}
+        assert any(cell.published for cell in cells)
+        assert "This is the short form of table-2: its values are not those of the published runs." in table.notes
+
     def test_each_cell_stands_beside_its_number(self) -> None:
         table = self.table(0.5)
         reinmax = next(
