@@ -65,10 +65,10 @@ def remove_sweep(sweeps: SweepStore, artifacts: ArtifactStore, sweep_id: str, pa
             artifacts.delete_job(job_id)
             sweeps.forget(sweep_id, (job_id,))
             if time.monotonic() > deadline:
-                return False
+                break
         if time.monotonic() > deadline:
-            return False
-    # Somebody may have set one going again meanwhile.
+            break
+    # Not only for want of time: somebody may have set one going again.
     return next(sweeps.jobs(sweep_id), None) is None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -10,9 +11,11 @@ import pytest
 
 from tests.worker.samples import ENVIRONMENT, progress, submission, worker
 from tests.worker.states import CRASH, RESULT, bring, claimed, everything, started
+from worker.artifacts import ArtifactStore
 from worker.jobs import Cause, State
 from worker.listing import BadCursor, Filters
-from worker.refusal import IdempotencyMismatch, SweepNotAllowed, SweepNotFound, SweepUnreadable
+from worker.refusal import IdempotencyMismatch, NotAllowed, SweepNotAllowed, SweepNotFound, SweepUnreadable
+from worker.retention import remove_sweep
 from worker.store import JobStore
 from worker.sweep import Sweep, SweepState
 from worker.sweep_estimate import estimate
@@ -294,6 +297,38 @@ class TestDelete:
         for job_id in ids(sweeps, sweep):
             store.delete(job_id)
         assert set(everything(store)) <= LEFT
+
+    def test_many_jobs_are_removed_with_their_files_as_time_allows(
+        self, store: JobStore, sweeps: SweepStore, tmp_path: Path
+    ) -> None:
+        artifacts = ArtifactStore(str(tmp_path))
+        sweep = sweeps.submit(plan(grid={}, seeds=AT_A_TIME + 1)).sweep
+        *_, last = ids(sweeps, sweep)
+        bring(store, last, State.FAILED)
+        artifacts.put(last, 1, "checkpoint-1-model.safetensors", b"model")
+        sweeps.cancel(sweep.id)
+        assert not remove_sweep(sweeps, artifacts, sweep.id, patience_s=0)
+        assert sweeps.get(sweep.id).jobs == 1
+        assert remove_sweep(sweeps, artifacts, sweep.id, patience_s=0)
+        assert list(tmp_path.iterdir()) == []
+        assert set(everything(store)) <= LEFT
+
+    def test_a_job_that_is_set_going_meanwhile_keeps_it(
+        self, store: JobStore, sweeps: SweepStore, tmp_path: Path
+    ) -> None:
+        sweep = sweeps.submit(plan(grid={})).sweep
+        first, second = ids(sweeps, sweep)
+        sweeps.cancel(sweep.id)
+        sweeps.condemn(sweep.id)
+        store.retry(first)
+        doomed = [job_id for page in sweeps.doomed(sweep.id) for job_id in (*page.started, *page.idle)]
+        assert doomed == [second]
+        with pytest.raises(NotAllowed):
+            store.retry(second)
+        sweeps.forget(sweep.id, [first, second])
+        assert ids(sweeps, sweep) == [first]
+        with pytest.raises(SweepNotAllowed):
+            remove_sweep(sweeps, ArtifactStore(str(tmp_path)), sweep.id, 9)
 
 
 class TestList:
