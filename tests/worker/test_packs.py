@@ -169,6 +169,22 @@ def test_one_that_has_been_lost_is_let_go_and_the_others_train_on(workshop: Work
 
 
 @pytest.mark.slow
+def test_one_that_does_not_end_in_time_costs_the_others_no_more_than_their_place(
+    redis_database: str, tmp_path: Path, standby: Standby, machine: Machine
+) -> None:
+    with closing(Workshop(redis_database, tmp_path, standby, machine, lease_s=30, cancel_grace_s=0.5)) as workshop:
+        jobs = submitted(workshop, 3, steps=ENDLESS)
+        thread = begin(workshop, jobs)
+        process_in_training().suspend()
+        workshop.store.cancel(jobs[1])
+        thread.join()
+        assert standing(workshop, jobs) == [State.QUEUED, State.CANCELLED, State.QUEUED]
+        for job_id in (jobs[0], jobs[2]):
+            assert workshop.store.get(job_id).attempt == 0 and "did not in time" in said(workshop, job_id)
+        assert sorted(workshop.woken) == [jobs[0], jobs[2]]
+
+
+@pytest.mark.slow
 def test_only_those_go_on_together_that_have_begun_with_as_many_threads(workshop: Workshop) -> None:
     jobs = submitted(workshop, 3, **LONG)
     thread = begin(workshop, jobs)

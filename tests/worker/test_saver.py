@@ -18,7 +18,7 @@ from tests.worker.places import SlowPlace, slow_place
 from tests.worker.samples import worker
 from worker.artifacts import ArtifactStore, ArtifactStoreUnavailable, location
 from worker.attempt import Attempt, Checkpoint, Fenced
-from worker.budget import SHARE
+from worker.budget import SHARE, Budget
 from worker.keyspace import StoreUnavailable
 from worker.saver import Saver
 from worker.store import JobStore
@@ -299,3 +299,15 @@ def test_a_checkpoint_that_fails_in_passing_is_told_and_the_next_is_planned(
         watched = train_for(0.7, trainer, saver)
     assert 1 <= len(watched.began) <= 3
     assert capsys.readouterr().out.count("no checkpoint at step") == len(watched.began)
+
+
+def test_runs_side_by_side_share_the_time_that_they_may_stand_still() -> None:
+    alone, one_of_ten = Budget(1e-3), Budget(1e-3, runs=10)
+    began = time.monotonic()
+    for budget in (alone, one_of_ten):
+        with budget.spending():
+            time.sleep(0.005)
+    while not alone.is_due:
+        time.sleep(0.001)
+    assert time.monotonic() - began >= 2 * 0.005 / SHARE
+    assert not one_of_ten.is_due, "nine others stand still as long"

@@ -11,6 +11,8 @@ from tests.worker.states import claimed
 from worker.jobs import Reason, State
 from worker.keyspace import StoreUnavailable
 from worker.store import JobStore
+from worker.sweep_request import SweepRequest
+from worker.sweeps import SweepStore
 
 Submit = Callable[..., str]
 BESIDE_FEWER = Reason(code="beside_fewer", message="memory ran out")
@@ -104,6 +106,15 @@ def test_where_other_jobs_wait_for_the_other_workers_one_takes_all_of_a_form(sto
     other = submit(steps=99)
     assert take(store, name="a", replicas=16) == jobs
     assert take(store, name="b", replicas=16) == [other]
+
+
+def test_the_seeds_of_a_cell_are_taken_together(store: JobStore) -> None:
+    base = {"task": "polynomial", "estimator": "reinmax", "steps": 100}
+    request = {"base": base, "grid": {"task.p": [1.5, 2.0], "optimizer.lr": [0.1, 0.2]}, "seeds": 3}
+    sweeps = SweepStore(store)
+    jobs = sweeps.jobs(sweeps.submit(SweepRequest.model_validate(request).plan()).sweep.id)
+    taken = [take(store, replicas=16) for _ in range(3)]
+    assert [len(together) for together in taken] == [6, 6, 0] and sorted([*taken[0], *taken[1]]) == sorted(jobs)
 
 
 def test_a_job_that_was_too_much_beside_others_is_taken_with_fewer(store: JobStore, submit: Submit) -> None:
