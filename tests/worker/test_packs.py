@@ -229,7 +229,7 @@ def test_jobs_whose_time_is_up_side_by_side_are_tried_with_fewer_and_at_last_alo
 
 @pytest.mark.slow
 def test_an_error_of_all_is_counted_for_none_but_each_alone_has_its_own(workshop: Workshop) -> None:
-    jobs = submitted(workshop, 2, task="categorical_vae")
+    jobs = submitted(workshop, 2, task={"name": "categorical_vae", "dataset": "missing.npz"})
     workshop.supervisor.run(jobs[0])
     assert [workshop.store.get(job_id).attempt for job_id in jobs] == [0, 0]
     for job_id in jobs:
