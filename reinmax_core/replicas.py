@@ -62,7 +62,8 @@ class Replicas:
             try:
                 losses = pack.step()
             except NoDistribution:
-                self._find_diverged(training)
+                if not self._find_diverged(training):
+                    raise
                 return
             share_s = (time.perf_counter() - started) / len(training)
             for trainer, own in zip(training, losses, strict=True):
@@ -80,8 +81,11 @@ class Replicas:
         trainer.wall_time_s += share_s + time.perf_counter() - started
         yield trainer, progress
 
-    def _find_diverged(self, training: list[Trainer]) -> None:
-        """Finds those without finite logits, by the losses of each alone; the others' draws will be made again."""
+    def _find_diverged(self, training: list[Trainer]) -> bool:
+        """Finds those without finite logits, by the losses of each alone; the others' draws will be made again.
+
+        Returns whether there are any: where products are rounded otherwise in common, each alone may be finite.
+        """
         for trainer in training:
             before = trainer.generator.get_state()
             try:
@@ -89,6 +93,7 @@ class Replicas:
             except NoDistribution as error:
                 self.diverged[trainer] = trainer.without_distribution(error)
             trainer.generator.set_state(before)
+        return any(trainer in self.diverged for trainer in training)
 
 
 def trainers_of(

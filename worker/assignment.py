@@ -92,6 +92,12 @@ class FencedOff(_Message):
     kind: Literal["fenced"] = "fenced"
 
 
+class Left(_Message):
+    """The run is trained no more, and costs those beside it nothing; what has become of it is still being written."""
+
+    kind: Literal["left"] = "left"
+
+
 class Said(_Message):
     """Something for the log of one job among several, which all share the process's standard output."""
 
@@ -106,7 +112,7 @@ class News(_Message):
     """What a training process has to say of one of its jobs."""
 
     job_id: str
-    content: Annotated[Outcome | Said, Field(discriminator="kind")]
+    content: Annotated[Outcome | Left | Said, Field(discriminator="kind")]
 
 
 BEGUN = b"\n"

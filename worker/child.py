@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import IO
 
 from worker.assignment import Assignment
@@ -40,6 +41,8 @@ class Child:
             )
         finally:
             os.close(write_news)
+        # A pipe holds 64 KiB, which is less than an assignment of many jobs, and a process that imports reads nothing.
+        self._writing = ThreadPoolExecutor(1, "assignment")
         self.news: IO[bytes] = os.fdopen(news, "rb", buffering=0)
         """From here its news come, a line each; what has become of each of its jobs, at last."""
 
@@ -71,7 +74,7 @@ class Child:
         return self.exit_code
 
     def assign(self, assignment: Assignment) -> None:
-        """Tells it what to do. A process that has died does not notice; its exit code tells.
+        """Tells it what to do, and returns at once. A process that has died does not notice; its exit code tells.
 
         May be called at once: a process that is still importing reads it later.
         """
@@ -98,11 +101,15 @@ class Child:
         """Kills what is left of it and lets go of its pipes."""
         self.kill()
         self._process.wait()
+        self._writing.shutdown()
         for pipe in (self._process.stdin, self._process.stdout, self.news):
             assert pipe is not None
             _close(pipe)
 
     def _tell(self, line: str) -> None:
+        self._writing.submit(self._write, line)
+
+    def _write(self, line: str) -> None:
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(line.encode() + b"\n")

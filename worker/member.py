@@ -37,6 +37,8 @@ class Member:
         """Why it was asked to end; None if it was not."""
         self.end_by = float("inf")
         """When it should have ended, by the monotonic clock."""
+        self.has_left = False
+        """Whether it is trained no more, though its outcome may be still to come."""
         self.outcome: Outcome | None = None
         """What the training process says has come of it; None as long as it trains, or if the process could not say."""
         self.is_concluded = False

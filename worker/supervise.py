@@ -16,6 +16,7 @@ from worker.assignment import AssignedJob, Assignment, Failed, Places, Spoilt, S
 from worker.attempt import Claim
 from worker.conclusion import REPEAT_AFTER_S, Conclusion, Wake
 from worker.hardware import Machine
+from worker.heartbeat import Heartbeat
 from worker.jobs import Cause, Failure, Job, Reason, State, WorkerRecord
 from worker.keyspace import StoreUnavailable
 from worker.member import Member
@@ -151,16 +152,16 @@ class Supervisor:
             beside = f" beside that of {members[0].job_id}" if number else ""
             logger.info("job %s: attempt %d begins%s", member.job_id, member.attempt.epoch, beside)
         conclude = partial(self._conclude, replicas=len(members))
-        with closing(self._standby.take()) as child:
-            child.assign(self._assignment(members))
-            watch = Watch(members, child, self._settings, self._is_stopping, self._standby, conclude)
-            left = watch.until_the_end()
-            exit_code = child.wait(EXIT_TAKES_S)
-        if watch.has_begun:
-            _explain(left, exit_code, self._machine.out_of_memory_kills() > kills)
-        for member in left:
-            conclude(member)
-        watch.wait_for_the_others()
+        child = self._standby.take()
+        with Heartbeat(members, self._settings.lease_s) as heartbeat:
+            with closing(child):
+                child.assign(self._assignment(members))
+                watch = Watch(members, heartbeat, child, self._settings, self._is_stopping, self._standby, conclude)
+                left = watch.until_the_end()
+                exit_code = child.wait(EXIT_TAKES_S)
+            if watch.has_begun:
+                _explain(left, exit_code, self._machine.out_of_memory_kills() > kills)
+            watch.conclude()
         self._count(is_stillborn=not watch.has_begun and not any(member.ending for member in members))
 
     def _conclude(self, member: Member, replicas: int) -> None:

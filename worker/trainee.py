@@ -15,7 +15,7 @@ from reinmax_core.pictures import png
 from reinmax_core.run import Progress
 from reinmax_core.trainer import Diverged, Trainer
 from worker.artifacts import ArtifactStoreUnavailable
-from worker.assignment import AssignedJob, Failed, FencedOff, Outcome, Spoilt, Stopped, Succeeded
+from worker.assignment import AssignedJob, Failed, FencedOff, Left, Outcome, Spoilt, Stopped, Succeeded
 from worker.attempt import Fenced
 from worker.jobs import Cause, Environment, Failure
 from worker.keyspace import StoreUnavailable
@@ -37,9 +37,10 @@ class Trainee:
         store: where it is told.
         saver: of its checkpoints and artefacts.
         say: adds a line to the log of the job.
-        tell: takes the outcome.
+        tell: takes word that it is trained no more, and then the outcome.
         patience_s: for how long the store is waited for with the last points of a run that failed.
         replicas: how many are trained side by side, this one among them.
+        device: where they are.
     """
 
     def __init__(
@@ -48,15 +49,16 @@ class Trainee:
         store: JobStore,
         saver: Saver,
         say: Callable[[str], None],
-        tell: Callable[[Outcome], None],
+        tell: Callable[[Outcome | Left], None],
         patience_s: float,
         replicas: int,
+        device: str,
     ) -> None:
         self.job = job
         self.is_under_way = True
         """Whether it is to be trained on."""
         self._store, self._saver, self._say, self._tell = store, saver, say, tell
-        self._patience_s, self._replicas = patience_s, replicas
+        self._patience_s, self._replicas, self._device = patience_s, replicas, device
         self._resources = ExitStack()
         self._resources.enter_context(closing(saver))
         self._reporter: Reporter | None = None
@@ -142,6 +144,7 @@ class Trainee:
             self._come_to_an_end(come_to_an_end)
         else:
             self._end = end
+            self._tell(Left())
 
     def _come_to_an_end(self, come_to_an_end: Callable[[], Outcome]) -> None:
         with self._resources:
@@ -201,13 +204,17 @@ class Trainee:
         self._say("".join(traceback.format_exception(error)).rstrip())
         cause = _cause(error)
         failure = Failure(type=type(error).__name__, message=str(error) or repr(error))
-        if cause is Cause.OOM:
+        if cause is Cause.OOM or self._may_be_of_another(error):
             replicas = self._replicas
         return (
             Failed(cause=cause, failure=failure)
             if replicas == 1
             else Spoilt(cause=cause, failure=failure, replicas=replicas)
         )
+
+    def _may_be_of_another(self, error: Exception) -> bool:
+        """Whether it may have been done for another run: a GPU tells of an error whenever it is next waited for."""
+        return self._device == "cuda" and isinstance(error, RuntimeError)
 
 
 def _cause(error: Exception) -> Cause:

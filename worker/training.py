@@ -13,7 +13,7 @@ from reinmax_core.replicas import Replicas, trainers_of
 from reinmax_core.run import RunSpec
 from reinmax_core.trainer import Trainer
 from worker.artifacts import ArtifactStore
-from worker.assignment import AssignedJob, Assignment, News, Outcome, Said
+from worker.assignment import AssignedJob, Assignment, Left, News, Outcome, Said
 from worker.environment import environment, keep_threads, revision
 from worker.saver import PATIENCE_S, Saver
 from worker.store import JobStore
@@ -113,8 +113,8 @@ class Training:
             runs=len(about.jobs),
             say=say,
         )
-        tell = partial(self._tell_outcome, job)
-        return Trainee(job, self._store, saver, say, tell, about.places.patience_s, len(about.jobs))
+        tell = partial(self._tell_of, job)
+        return Trainee(job, self._store, saver, say, tell, about.places.patience_s, len(about.jobs), about.device)
 
     def _say(self, job: AssignedJob, line: str) -> None:
         """Adds a line to the log of a job, which is standard output for one that is alone."""
@@ -123,8 +123,8 @@ class Training:
         else:
             self._tell(News(job_id=job.job_id, content=Said(text=f"{line}\n")))
 
-    def _tell_outcome(self, job: AssignedJob, outcome: Outcome) -> None:
-        self._tell(News(job_id=job.job_id, content=outcome))
+    def _tell_of(self, job: AssignedJob, content: Outcome | Left) -> None:
+        self._tell(News(job_id=job.job_id, content=content))
 
 
 def _alone(trainer: Trainer, trainee: Trainee, wishes: Wishes) -> None:

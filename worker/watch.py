@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from worker.assignment import News, Said
+from worker.assignment import Left, News, Said
 from worker.attempt import Order
 from worker.child import Child
 from worker.heartbeat import Heartbeat
@@ -29,6 +29,7 @@ class Watch:
 
     Args:
         members: what it is about.
+        heartbeat: theirs, until each is concluded.
         child: the process.
         settings: lease and grace.
         is_stopping: set when the worker shuts down.
@@ -39,19 +40,19 @@ class Watch:
     def __init__(
         self,
         members: Sequence[Member],
+        heartbeat: Heartbeat,
         child: Child,
         settings: Settings,
         is_stopping: threading.Event,
         standby: Standby,
         conclude: Callable[[Member], None],
     ) -> None:
-        self._child = child
+        self._heartbeat, self._child = heartbeat, child
         self._settings, self._is_stopping, self._standby = settings, is_stopping, standby
         self._conclude = conclude
         self._began = time.monotonic()
         self._timeout_s = members[0].claim.job.timeout_s
         self._kill_at: float | None = None
-        self._heartbeat = Heartbeat(members, settings.lease_s)
         self._members = {member.job_id: member for member in members}
         self._unfinished = b""
         self._farewells: list[threading.Thread] = []
@@ -64,16 +65,16 @@ class Watch:
         Returns:
             Those who are left to be concluded, with their outcome if the process could say it: at least the last one.
         """
-        with selectors.DefaultSelector() as pipes, self._heartbeat:
+        with selectors.DefaultSelector() as pipes:
             pipes.register(self._child.output, selectors.EVENT_READ, self._add_output)
             pipes.register(self._child.news, selectors.EVENT_READ, self._add_news)
             self._watch(pipes)
-        for member in self._members.values():
-            member.output.send()
         return list(self._members.values())
 
-    def wait_for_the_others(self) -> None:
-        """Returns once those are concluded who had ended before."""
+    def conclude(self) -> None:
+        """Concludes those who are left, side by side, for each may take long; returns once all are concluded."""
+        for member in self._members.values():
+            self._part_with(member)
         for farewell in self._farewells:
             farewell.join()
 
@@ -117,14 +118,21 @@ class Watch:
         if isinstance(news.content, Said):
             member.output.say(news.content.text)
             return
+        if isinstance(news.content, Left):
+            member.has_left = True
+            return
         member.outcome = news.content
         if self._under_way:
             del self._members[news.job_id]
-            self._farewells.append(threading.Thread(target=self._part_with, args=(member,), name="farewell"))
-            self._farewells[-1].start()
+            self._part_with(member)
 
     def _part_with(self, member: Member) -> None:
-        """Concludes an attempt while others go on; its lease is extended until then."""
+        """Concludes an attempt while others go on, or are concluded too."""
+        self._farewells.append(threading.Thread(target=self._take_leave_of, args=(member,), name="farewell"))
+        self._farewells[-1].start()
+
+    def _take_leave_of(self, member: Member) -> None:
+        """Its lease is extended until then."""
         self._heartbeat.leave_out(member)
         member.output.send()
         self._conclude(member)
@@ -138,12 +146,18 @@ class Watch:
             self._end_all(Ending.TIMEOUT)
         if self._is_stopping.is_set():
             self._end_all(Ending.HAND_BACK)
-        if any(now > member.end_by for member in self._under_way):
+        if self._is_held_up(now):
             self._end_all(Ending.NEIGHBOUR)
         if self._kill_at is not None and now > self._kill_at:
             self._child.kill()
         if now - self._began > REPLENISH_AFTER_S and not self._is_stopping.is_set():
             self._standby.replenish()
+
+    def _is_held_up(self, now: float) -> bool:
+        """Whether one that should have ended keeps the others from training, or the process from its end."""
+        late = [member for member in self._under_way if now > member.end_by]
+        is_any_wanted = any(member.ending is None for member in self._under_way)
+        return any(not (member.has_left and is_any_wanted) for member in late)
 
     def _obey(self, member: Member, order: Order) -> None:
         match order:
