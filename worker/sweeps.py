@@ -221,12 +221,14 @@ class SweepStore:
         Raises:
             SweepNotFound: there is none.
         """
+        found = [one for page, _ in self._in_turn("sweep_outcomes", sweep_id) for one in page]
+        # Only then, for cells that are added meanwhile have jobs.
         (texts,) = self._keyspace.ask(("LRANGE", self._keyspace.key(f"sweep:{sweep_id}:coordinates"), 0, -1))
         if not texts:
             self.get(sweep_id)  # a search has no cells at first
+            return ()
         coordinates = [json.loads(text) for text in texts]
-        pages = self._in_turn("sweep_outcomes", sweep_id)
-        return tuple(outcome_of(coordinates, *one) for found, _ in pages for one in found)
+        return tuple(outcome_of(coordinates, *one) for one in found)
 
     def _in_turn(self, script: str, sweep_id: str, *arguments: Argument) -> Iterator[Any]:
         """The answers of a script that goes through the jobs of a sweep, whose second part says how far it is."""

@@ -217,9 +217,9 @@ def test_a_diverged_job_fails_at_once(workshop: Workshop) -> None:
 
 
 def test_a_job_whose_data_is_not_to_be_had_says_what_to_do(workshop: Workshop) -> None:
-    job = workshop.carry_out(workshop.submit(task="categorical_vae"))
+    job = workshop.carry_out(workshop.submit(task={"name": "categorical_vae", "dataset": "missing.npz"}))
     assert job.status is State.FAILED and job.error is not None
-    assert job.error.type == "DataUnavailable" and "REINMAX_DATA_MIRROR" in job.error.message
+    assert job.error.type == "DataUnavailable" and "REINMAX_DATA_DIR" in job.error.message
     assert "Traceback" not in job.error.message and "Traceback" in workshop.store.logs(job.id)
 
 

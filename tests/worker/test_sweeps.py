@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -251,6 +252,22 @@ class TestChange:
             (0, 1.0),
             (1, 1.5),
         ]
+
+    def test_cells_may_be_added_while_outcomes_are_read(self, sweeps: SweepStore) -> None:
+        made = plan(grid={"tau": [1 + number / 1000 for number in range(200)]}, seeds=1)
+        sweep = sweeps.submit(Plan(made.request, made.axes, made.cells[:1], made.seeds, None, is_open=True)).sweep
+
+        def add() -> None:
+            for number in range(1, 200):
+                assert sweeps.add_cells(sweep.id, number, made.cells[number : number + 1])
+
+        with ThreadPoolExecutor(1) as threads:
+            adding = threads.submit(add)
+            while not adding.done():
+                found = sweeps.outcomes(sweep.id)
+                assert [outcome.cell for outcome in found] == list(range(len(found)))
+            adding.result()
+        assert len(sweeps.outcomes(sweep.id)) == 200
 
     def test_an_open_one_has_not_ended_before_it_is_closed(self, store: JobStore, sweeps: SweepStore) -> None:
         made = plan(grid={}, seeds=1)
