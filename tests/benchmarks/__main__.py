@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-NAMES = ("training", "estimators", "worker", "submit", "sweep")
+NAMES = ("training", "estimators", "replicas", "worker", "packs", "submit", "sweep")
 
 for name in NAMES:
     print(f"\n# {name}\n", flush=True)
