@@ -5,14 +5,13 @@ from __future__ import annotations
 from celery import Celery
 from kombu import Exchange, Queue
 
-from worker.call import Waiting
+from worker.call import KEY_PREFIX, Waiting
 from worker.jobs import HIGHEST_PRIORITY
 from worker.server_folder import ServerFolder
 from worker.settings import Settings
 
 RUN_JOB = "run_job"
 QUEUES = ("any", "cpu", "cuda")
-KEY_PREFIX = "reinmax:celery:"
 
 
 class NoServerRuns(Exception):

@@ -39,11 +39,11 @@ class Engine:
         """Those it takes messages from now: `celery control cancel_consumer` takes one off, `add_consumer` adds one."""
         return tuple(queue for queue in self._possible if queue in self._celery.amqp.queues.consume_from)
 
-    def serve(self, run: Callable[[str], None], hand_back: Callable[[], None]) -> int:
+    def serve(self, run: Callable[[str, str], None], hand_back: Callable[[], None]) -> int:
         """Takes messages until a signal, or `celery control shutdown`, ends it. Returns the exit code.
 
         Args:
-            run: carries out the job with that id; called from another thread.
+            run: told the job and the queue of each message, carries out a job; called from another thread.
             hand_back: has `run` return soon, and returns at once.
         """
         self._carry_out_with(run)
@@ -68,13 +68,13 @@ class Engine:
         worker.start()
         return int(worker.exitcode or 0)
 
-    def _carry_out_with(self, run: Callable[[str], None]) -> None:
+    def _carry_out_with(self, run: Callable[[str, str], None]) -> None:
         @self._celery.task(name=RUN_JOB, bind=True, ignore_result=True)
         def run_job(message: Any, job_id: str) -> None:
             queue = message.request.delivery_info["routing_key"]
             try:
                 if queue in self._possible:
-                    run(job_id)
+                    run(job_id, queue)
                 else:
                     possible = " and ".join(self._possible)
                     logger.warning("job %s of queue %s is left to others: %s can run here", job_id, queue, possible)

@@ -20,6 +20,8 @@ from redis.retry import Retry
 from worker.fitness import DISK_REMEDY, Durability, check_server
 
 SCRIPTS = Path(__file__).parent / "scripts"
+PRELUDES = dict.fromkeys(("forgotten", "take", "uncalled"), ("queues",))
+"""What stands before some scripts, behind `job`, which stands before all."""
 PATIENCE_S = 5.0
 """A server that has not answered for so long does not serve."""
 CONNECTING_S = 2.0
@@ -206,5 +208,5 @@ class Keyspace:
 
 @cache
 def _source(script: str) -> str:
-    before = ("job", "sweep") if script.startswith("sweep_") else ("job",)
+    before = ("job", "sweep") if script.startswith("sweep_") else ("job", *PRELUDES.get(script, ()))
     return "\n".join((SCRIPTS / f"{name}.lua").read_text() for name in (*before, script))

@@ -14,6 +14,7 @@ import redis
 from worker import record, series, shown
 from worker.artifacts import location
 from worker.attempt import Attempt, Checkpoint, Claim, Legacy, checkpoints_in
+from worker.call import Call, message_keys
 from worker.jobs import (
     Artifact,
     Cause,
@@ -337,9 +338,25 @@ class JobStore:
             self.claim(unreadable, worker, FAILING_TAKES_S)
         return jobs
 
+    def uncalled(self, worker: WorkerRecord, first_queue: str | None = None) -> Call | None:
+        """For whom to wake a worker, though nobody asked for it: the first job of a queue in which no message lies.
+
+        None if a message lies in each of the worker's queues in which a job waits that fits it. The job counts as
+        woken for from now on.
+
+        Args:
+            worker: whose queues they are.
+            first_queue: which of them to look at first.
+        """
+        names = sorted(worker.queues, key=lambda name: name != first_queue)
+        queues = (dumps((name, message_keys(name))) for name in names)
+        found = self.keyspace.run("uncalled", worker.job_memory_gb, *queues)
+        return Call(found[0], found[1], int(found[2])) if found else None
+
     def register(self, worker: WorkerRecord, lifetime_s: float) -> None:
         """Keeps a worker among the living for `lifetime_s`."""
-        self.keyspace.run("register", worker.name, worker.model_dump_json(), _milliseconds(lifetime_s))
+        about = (worker.model_dump_json(), _milliseconds(lifetime_s), " ".join(worker.queues))
+        self.keyspace.run("register", worker.name, *about)
 
     def unregister(self, worker_name: str) -> None:
         """Takes a worker off the living."""

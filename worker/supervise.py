@@ -14,10 +14,11 @@ from functools import partial
 from worker.artifacts import ArtifactStore
 from worker.assignment import AssignedJob, Assignment, Failed, Places, Spoilt, Stopped
 from worker.attempt import Claim
-from worker.conclusion import REPEAT_AFTER_S, Conclusion, Wake
+from worker.call import Waiting
+from worker.conclusion import REPEAT_AFTER_S, Conclusion
 from worker.hardware import Machine
 from worker.heartbeat import Heartbeat
-from worker.jobs import Cause, Failure, Job, Reason, State, WorkerRecord
+from worker.jobs import Cause, Failure, Reason, State, WorkerRecord
 from worker.keyspace import StoreUnavailable
 from worker.member import Member
 from worker.settings import Settings
@@ -45,7 +46,7 @@ class Supervisor:
 
     Args:
         store: where jobs are kept.
-        wake: wakes a worker for a job that waits again.
+        wake: wakes a worker for a job that waits.
         resign: ends a worker whose training processes do not start.
         worker: describes this worker as it is now.
         standby: where training processes come from.
@@ -60,7 +61,7 @@ class Supervisor:
     def __init__(
         self,
         store: JobStore,
-        wake: Wake,
+        wake: Callable[[Waiting], None],
         resign: Callable[[], None],
         worker: Callable[[], WorkerRecord],
         standby: Standby,
@@ -88,27 +89,30 @@ class Supervisor:
         """Hands the running jobs back with checkpoints and claims no more. Returns at once, as signal handlers must."""
         self._is_stopping.set()
 
-    def run(self, job_id: str) -> None:
+    def run(self, job_id: str, queue: str | None = None) -> None:
         """Makes one attempt at the job that is next, and maybe at others beside it, if any is to be had.
 
         That a message is about a job means no more than that there may be work. One at a time: a pool of threads
         that was made larger waits here, for there is but one device.
+
+        Args:
+            job_id: what the message was about.
+            queue: where it lay.
         """
         with self._device:
             try:
-                claims = self._take(job_id)
+                claims = self._take(job_id, queue)
             except StoreUnavailable as error:
                 logger.warning("job %s was not claimed and is left to the next sweep: %s", job_id, error)
                 return
             if claims:
-                self._call_another(job_id, claims[0].job)
+                self._call_another(queue)
                 self._carry_out([Member(claim) for claim in self._alike(claims)])
 
-    def _take(self, job_id: str) -> Sequence[Claim]:
+    def _take(self, job_id: str, queue: str | None) -> Sequence[Claim]:
         """Claims jobs; as long as a claim whose answer was lost could hold them, they are asked for again."""
         if self._is_stopping.is_set():
-            with suppress(JobNotFound):
-                self._wake(self._store.get(job_id))
+            self._pass_on(job_id, queue)
             return ()
         token, give_up_at = secrets.token_hex(TOKEN_BYTES), time.monotonic() + self._settings.lease_s
         lease_s, replicas = self._settings.lease_s, self._settings.replicas
@@ -119,15 +123,25 @@ class Supervisor:
                 if time.monotonic() > give_up_at or self._is_stopping.wait(REPEAT_AFTER_S):
                     raise
 
-    def _call_another(self, job_id: str, taken: Job) -> None:
-        """Wakes another worker for the job that a message was about, where one of another queue came before it.
+    def _call_another(self, queue: str | None) -> None:
+        """Wakes a worker for the jobs behind, if no message lies there that will.
 
-        Messages in one queue may stand for each other's jobs; those of another queue may not reach the same workers.
+        There may be fewer messages than jobs: of a large sweep, not every job has one. Messages in one queue may stand
+        for each other's jobs, so one is enough; those in another may not reach the same workers, so the queue of the
+        one that has come is looked at first. Each message leads to one at most, and to none where others lie.
         """
-        with suppress(JobNotFound, RecordUnreadable, StoreUnavailable):
+        with suppress(StoreUnavailable):
+            if call := self._store.uncalled(self._worker(), queue):
+                self._wake(call)
+
+    def _pass_on(self, job_id: str, queue: str | None) -> None:
+        """Leaves a message to another worker, for its own job, or else for those behind."""
+        with suppress(JobNotFound, RecordUnreadable):
             named = self._store.get(job_id)
-            if named.status is State.QUEUED and named.queue != taken.queue:
+            if named.status is State.QUEUED:
                 self._wake(named)
+                return
+        self._call_another(queue)
 
     def _alike(self, claims: Sequence[Claim]) -> Sequence[Claim]:
         """Those that can go on with one number of threads, on which last bits depend; the others are handed back."""

@@ -13,7 +13,8 @@ from celery import Celery
 
 from tests.servers import OwnServer, own_server
 from tests.worker.samples import submission
-from worker.app import KEY_PREFIX, application, wake
+from worker.app import application, wake
+from worker.call import KEY_PREFIX
 from worker.store import JobStore
 
 LEASE_S = 3.0

@@ -1,20 +1,25 @@
 """What a worker is given when it looks for work: the job that is next, and others to train beside it."""
 
 from collections.abc import Callable
+from random import Random
 from typing import Any
 
 import pytest
+from celery import Celery
 
 from tests.servers import line, own_server
 from tests.worker.samples import submission, worker
-from tests.worker.states import claimed
-from worker.jobs import Reason, State
+from tests.worker.states import CRASH, claimed
+from worker.app import wake
+from worker.call import message_keys
+from worker.jobs import HIGHEST_PRIORITY, Cause, Reason, State
 from worker.keyspace import StoreUnavailable
 from worker.store import JobStore
 from worker.sweep_request import SweepRequest
 from worker.sweeps import SweepStore
 
 Submit = Callable[..., str]
+QUEUES = ("any", "cpu", "cuda")
 BESIDE_FEWER = Reason(code="beside_fewer", message="memory ran out")
 
 
@@ -52,6 +57,48 @@ def test_a_job_that_does_not_fit_hides_none_behind_it(store: JobStore, submit: S
     fits = submit(hardware={"device": "cpu", "memory_gb": 15})
     assert take(store) == [fits]
     assert take(store) == []
+
+
+def test_the_best_that_fits_is_taken_whatever_it_needs_and_wherever_it_waits(store: JobStore, submit: Submit) -> None:
+    pick, waiting = Random(0).choice, []
+    for number in range(40):
+        priority, memory_gb, queue = pick((0, 1, 9)), pick((0, 4, 16, 16.5, 1e6)), pick(QUEUES)
+        hardware = {"device": queue, "memory_gb": memory_gb}
+        waiting.append((-priority, submit(seed=number, priority=priority, hardware=hardware), memory_gb, queue))
+    mine = sorted(job for job in waiting if job[2] <= 16 and job[3] != "cuda")
+    assert [take(store) for _ in range(len(mine) + 1)] == [*([job_id] for _, job_id, *_ in mine), []]
+    others = sorted(set(waiting) - set(mine))
+    assert [take(store, memory_gb=2e6, queues=QUEUES) for _ in others] == [[job_id] for _, job_id, *_ in others]
+    assert store.keyspace.names("queued:") == ()
+
+
+def test_jobs_that_do_not_fit_are_not_even_looked_at(store: JobStore, submit: Submit) -> None:
+    for _ in range(150):
+        submit(hardware={"memory_gb": 17})
+    before = looks(store)
+    assert take(store) == [] and store.forgotten(worker(), 0) == () and store.uncalled(worker()) is None
+    assert looks(store) == before
+
+
+def looks(store: JobStore) -> int:
+    """How often fields of jobs were read."""
+    statistics: Any = store.keyspace.client.info("commandstats")
+    return int(statistics["cmdstat_hmget"]["calls"])
+
+
+def test_jobs_that_an_older_version_queued_or_took_are_seen_at_once(store: JobStore, submit: Submit) -> None:
+    client: Any = store.keyspace.client
+    jobs = [submit(seed=seed, packing=False) for seed in range(4)]
+    client.delete("reinmax:queued:any:needs", "reinmax:queued:any:0.0")
+    assert [job.id for job in store.forgotten(worker(), 0)] == jobs
+    client.delete("reinmax:queued:any:needs", "reinmax:queued:any:0.0")
+    assert take(store) == jobs[:1]
+    # It has taken one and queued another, so that there are as many here as there.
+    client.hset(f"reinmax:job:{jobs[1]}", "status", "cancelled")
+    client.zrem("reinmax:queued:any", jobs[1])
+    client.zrem("reinmax:queued:any:0.0", jobs[3])
+    assert [take(store) for _ in range(3)] == [jobs[2:3], jobs[3:], []]
+    assert store.keyspace.names("queued:") == ()
 
 
 def test_jobs_that_differ_in_seed_learning_rate_and_tau_are_taken_together(store: JobStore, submit: Submit) -> None:
@@ -125,6 +172,59 @@ def test_a_job_that_was_too_much_beside_others_is_taken_with_fewer(store: JobSto
     assert take(store, replicas=4) == jobs[:2]
     assert take(store, replicas=4) == jobs[2:4]
     assert take(store, replicas=4) == jobs[4:]
+
+
+def test_jobs_that_were_lost_together_are_tried_with_half_as_many_and_at_last_alone(
+    store: JobStore, submit: Submit
+) -> None:
+    jobs = [submit(seed=seed) for seed in range(16)]
+    assert [taken_and_lost(store) for _ in range(2)] == [jobs, jobs[:8]]
+    assert [store.get(job_id).attempt for job_id in jobs] == [2] * 8 + [1] * 8
+    assert [take(store, replicas=16) for _ in range(9)] == [*([job_id] for job_id in jobs[:8]), jobs[8:]]
+
+
+def taken_and_lost(store: JobStore) -> list[str]:
+    jobs = take(store, replicas=16)
+    store.keyspace.client.zadd("reinmax:leases", dict.fromkeys(jobs, 0))
+    assert [job.id for job in store.reap()] == jobs
+    return jobs
+
+
+@pytest.mark.parametrize(("cause", "expected"), [(Cause.LOST, [1, 1]), (Cause.OOM, [2])])
+def test_only_what_may_be_due_to_the_others_makes_a_pack_smaller(
+    store: JobStore, submit: Submit, cause: Cause, expected: list[int]
+) -> None:
+    jobs = [submit(seed=seed) for seed in range(2)]
+    for claim in store.take(worker(), 60, replicas=16):
+        assert claim.attempt.fail(cause, CRASH) is State.QUEUED
+    assert [len(take(store, replicas=16)) for _ in expected] == expected
+    for job_id in jobs:
+        assert store.attempt(job_id, 2).fail(cause, CRASH) is State.QUEUED
+    assert take(store, name="alone", replicas=1) == jobs[:1]
+    assert store.attempt(jobs[0], 3).fail(cause, CRASH) is State.FAILED
+
+
+def test_a_job_that_was_lost_alone_may_be_taken_with_others(store: JobStore, submit: Submit) -> None:
+    lost, other = submit(seed=0), submit(seed=1)
+    claim = store.take(worker(), 60)[0]
+    assert claim.attempt.fail(Cause.LOST, CRASH) is State.QUEUED
+    assert take(store, replicas=16) == [lost, other]
+
+
+def test_a_worker_is_to_be_called_where_jobs_wait_and_no_message_lies(
+    store: JobStore, submit: Submit, celery: Celery
+) -> None:
+    late, large, elsewhere = submit(priority=3), submit(hardware={"memory_gb": 17}), submit(hardware="cuda")
+    first, other = submit(priority=5), submit(hardware="cpu")
+    assert store.uncalled(worker()) == (other, "cpu", 0)
+    assert store.uncalled(worker(), "any") == (first, "any", 5)
+    assert store.forgotten(worker(), 60) == (), "somebody was woken for both"
+    for number in range(HIGHEST_PRIORITY + 1):
+        store.keyspace.client.delete(*message_keys("any"))
+        wake(celery, store.submit(submission(priority=number)).job)
+        assert store.uncalled(worker(), "any") == (other, "cpu", 0)
+    assert store.uncalled(worker(queues=("any",))) is None
+    assert {store.get(job_id).status for job_id in (late, large, elsewhere)} == {State.QUEUED}
 
 
 def test_jobs_wait_in_the_queue_of_their_form_whenever_they_wait(store: JobStore, submit: Submit) -> None:

@@ -14,6 +14,7 @@ import psutil
 from tests.worker.samples import submission, worker
 from worker.artifacts import ArtifactStore
 from worker.assignment import Places
+from worker.call import Waiting
 from worker.hardware import Machine
 from worker.jobs import Job
 from worker.settings import Settings
@@ -47,7 +48,7 @@ class Workshop:
         mirror = Settings().data_mirror
         places = Places(redis_url=redis_url, artifacts_url=str(folder), data_dir=folder / "data", data_mirror=mirror)
         known = Settings.model_validate({"lease_s": 5, "checkpoint_interval_s": 0.8, "cancel_grace_s": 20} | settings)
-        wake: Callable[[Job], None] = lambda job: self.woken.append(job.id)  # noqa: E731
+        wake: Callable[[Waiting], None] = lambda job: self.woken.append(job.id)  # noqa: E731
         self._supervised = JobStore.connect(supervisor_url or redis_url)
         self.supervisor = Supervisor(self._supervised, wake, self.resign, worker, standby, machine, known, places)
 

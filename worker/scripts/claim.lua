@@ -4,4 +4,4 @@ local epoch = claimed(id, lease_ms, token)
 if epoch then
   return epoch
 end
-return is_to_be_had(id, memory_gb) and claim(id, worker, lease_ms, token) or nil
+return is_to_be_had(id, memory_gb) and claim(id, worker, lease_ms, token, 1) or nil

@@ -85,11 +85,50 @@ local function queues(job)
   return key('queued:' .. name), form and form ~= '' and key('queued:form:' .. form)
 end
 
+-- The needs of memory of the jobs that wait in a queue, in ascending order; and those of its jobs that need so much.
+local function needs(queue)
+  return queue .. ':needs'
+end
+
+local function of_need(queue, need)
+  return queue .. ':' .. need
+end
+
+local function need_of(job)
+  local need = get(job, 'memory_gb')
+  return need and tonumber(need) and need or '0'
+end
+
+-- Jobs of one queue also stand in one of their need, so that nobody has to look at each of those that fit nowhere.
+local function queue_by_need(queue, job, place)
+  local need = need_of(job)
+  redis.call('ZADD', of_need(queue, need), place, job)
+  redis.call('ZADD', needs(queue), need, need)
+end
+
+local function leave_part(queue, need, job)
+  local has_left = redis.call('ZREM', of_need(queue, need), job) == 1
+  if redis.call('EXISTS', of_need(queue, need)) == 0 then
+    redis.call('ZREM', needs(queue), need)
+  end
+  return has_left
+end
+
+local function leave_queue_by_need(queue, job)
+  if not leave_part(queue, need_of(job), job) then
+    -- The record is damaged, or of a version that knows no queues by need.
+    for _, need in ipairs(redis.call('ZRANGE', needs(queue), 0, -1)) do
+      leave_part(queue, need, job)
+    end
+  end
+end
+
 local function queue(job, reason)
   local priority, created = get(job, 'priority', 'created')
   local name, of_form = queues(job)
   local place = (9 - priority) * 1e13 + created
   redis.call('ZADD', name, place, job)
+  queue_by_need(name, job, place)
   if of_form then
     redis.call('ZADD', of_form, place, job)
   end
@@ -100,6 +139,7 @@ end
 local function leave_queue(job)
   local name, of_form = queues(job)
   redis.call('ZREM', name, job)
+  leave_queue_by_need(name, job)
   if of_form then
     redis.call('ZREM', of_form, job)
   end
@@ -244,7 +284,7 @@ local function finish(job, status, reason)
   redis.call('ZREM', key('leases'), job)
   -- Who asked for it has said why.
   reason = status == 'cancelled' and get(job, 'cancelled_as') or reason
-  redis.call('HDEL', record(job), 'asked', 'cancelled_as', 'reported', 'claim')
+  redis.call('HDEL', record(job), 'asked', 'cancelled_as', 'reported', 'claim', 'beside')
   set(job, 'finished', now)
   enter(job, status, reason)
   if is_known(job) then
@@ -267,7 +307,7 @@ local function requeue(job, reason, cancelled, paused)
   end
 end
 
--- Counts an attempt that a cause has ended. Returns whether another one may follow.
+-- Counts an attempt that a cause has ended. Returns how many may follow.
 local function count(job, cause)
   local attempt, max_attempts, limits, ended =
     get(job, 'attempt', 'max_attempts', 'max_attempts_by_cause', 'attempts_by_cause')
@@ -275,13 +315,26 @@ local function count(job, cause)
   ended[cause] = (ended[cause] or 0) + 1
   set(job, 'attempts_by_cause', cjson.encode(ended))
   local limit = tonumber(limits[cause] or REPEATABLE[cause] and max_attempts or 1)
-  return tonumber(attempt) < tonumber(max_attempts or 1) and ended[cause] < limit
+  return math.max(0, math.min(tonumber(max_attempts or 1) - tonumber(attempt), limit - ended[cause]))
+end
+
+-- Jobs that were trained side by side may have been too much together, whatever it looks like: a machine that has run
+-- out of memory says so to nobody. So they are tried with half as many, and with the last attempt alone.
+local function part(job, attempts_left)
+  local beside = tonumber(get(job, 'beside') or 1)
+  if beside > 1 then
+    set(job, 'replicas', attempts_left > 1 and math.floor(beside / 2) or 1)
+  end
 end
 
 -- Ends an attempt by a cause: the job waits for another one, or has failed. That an attempt vanished says nothing of
 -- the job, so one that was to be cancelled is.
 local function fail(job, cause, waiting, failed, failure, cancelled, paused)
-  if count(job, cause) or cause == 'lost' and get(job, 'asked') == 'cancel' then
+  local attempts_left = count(job, cause)
+  if cause == 'lost' then
+    part(job, attempts_left)
+  end
+  if attempts_left > 0 or cause == 'lost' and get(job, 'asked') == 'cancel' then
     requeue(job, waiting, cancelled, paused)
   else
     set(job, 'error', failure)
@@ -378,13 +431,15 @@ local function forget(job, indexes)
   return true
 end
 
--- Gives a job that waits to a worker, with a new epoch and a lease. Returns the epoch.
-local function claim(job, worker, lease_ms, token)
+-- Gives a job that waits to a worker, as one of `beside` that it trains side by side, with a new epoch and a lease.
+-- Returns the epoch.
+local function claim(job, worker, lease_ms, token, beside)
   leave_queue(job)
   redis.call('HINCRBY', record(job), 'attempt', 1)
   redis.call('ZADD', key('leases'), now + lease_ms, job)
   redis.call('HDEL', record(job), 'logged')
-  set(job, 'worker', worker, 'started', get(job, 'started') or now, 'claim', token)
+  set(job, 'worker', worker, 'started', get(job, 'started') or now, 'claim', token,
+    'beside', beside)
   local epoch = redis.call('HINCRBY', record(job), 'epoch', 1)
   enter(job, 'starting', '')
   return epoch

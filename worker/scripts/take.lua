@@ -2,31 +2,14 @@
 -- train beside it. ARGV[6]: how many in all, at most; the queues stand from ARGV[7] on.
 -- Returns the jobs, each with its epoch; none if none is to be had. May be repeated with its token.
 local worker, lease_ms, memory_gb, token, most = ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[6])
-local PAGE = 100
-
--- The first of the jobs of a queue that are to be had, and its place.
-local function first_of(queue)
-  local position = 0
-  repeat
-    local page = redis.call('ZRANGE', queue, position, position + PAGE - 1, 'WITHSCORES')
-    for entry = 1, #page, 2 do
-      if is_to_be_had(page[entry], memory_gb) then
-        return page[entry], tonumber(page[entry + 1])
-      end
-    end
-    position = position + PAGE
-  until #page < 2 * PAGE
-end
 
 local function first()
-  local best, place
+  local best
   for position = 7, #ARGV do
-    local job, other = first_of(key('queued:' .. ARGV[position]))
-    if job and (not best or other < place or other == place and job < best) then
-      best, place = job, other
-    end
+    local job = first_of(key('queued:' .. ARGV[position]), memory_gb)
+    best = job and (not best or is_before(job, best)) and job or best
   end
-  return best
+  return best and best.id
 end
 
 -- How many workers that serve a queue have no job, this one among them.
@@ -35,12 +18,10 @@ local function free_workers(queue)
   for _, job in ipairs(redis.call('ZRANGE', key('leases'), 0, -1)) do
     busy[get(job, 'worker') or ''] = true
   end
-  local known = living()
+  local known = redis.call('HGETALL', key('workers:queues'))
   for position = 1, #known, 2 do
-    local other = cjson.decode(known[position])
-    for _, served in ipairs(busy[other.name] and {} or other.queues) do
-      free = free + (served == queue and 1 or 0)
-    end
+    local serves = (' ' .. known[position + 1] .. ' '):find(' ' .. queue .. ' ', 1, true)
+    free = free + (serves and not busy[known[position]] and 1 or 0)
   end
   return free
 end
@@ -51,7 +32,12 @@ local function share(form, job)
   local needed, replicas, queue = get(job, 'memory_gb', 'replicas', 'queue')
   local waiting = redis.call('ZCARD', form)
   local others = redis.call('ZCARD', key('queued:' .. queue)) - waiting
-  local limit = math.min(most, tonumber(replicas or most), math.ceil(waiting / math.max(1, free_workers(queue) - others)))
+  local limit = math.min(most, tonumber(replicas or most), waiting)
+  -- Where all workers there are could have as many, it does not matter how many of them are free.
+  local most_free = redis.call('ZCARD', key('workers')) + 1 - others
+  if most_free > 1 and waiting < limit * most_free then
+    limit = math.min(limit, math.ceil(waiting / math.max(1, free_workers(queue) - others)))
+  end
   needed = tonumber(needed or 0)
   return needed > 0 and math.min(limit, math.floor(memory_gb / needed)) or limit
 end
@@ -71,14 +57,15 @@ local function together_with(job)
 end
 
 local taken = {}
-for _, job in ipairs(redis.call('ZRANGE', key('leases'), 0, -1)) do
+for _, job in ipairs(redis.call('ZRANGE', key('index:status:starting'), 0, -1)) do
   local epoch = claimed(job, lease_ms, token)
   if epoch then
     table.insert(taken, {job, epoch})
   end
 end
 local best = #taken == 0 and first()
-for _, job in ipairs(best and together_with(best) or {}) do
-  table.insert(taken, {job, claim(job, worker, lease_ms, token)})
+local jobs = best and together_with(best) or {}
+for _, job in ipairs(jobs) do
+  table.insert(taken, {job, claim(job, worker, lease_ms, token, #jobs)})
 end
 return taken
