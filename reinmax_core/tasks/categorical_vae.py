@@ -63,7 +63,7 @@ PUBLISHED = {
     # tau is that of ReinMax.
     "reinmax_cv": _rows("""
         8x4   adam  5e-4 1.3 control_tau=1.0 eta=1.5
-        4x24  radam 5e-4 1.5 control_tau=1.3 eta=1.5
+        4x24  adam  5e-4 1.5 control_tau=1.3 eta=1.5
         8x16  radam 5e-4 1.5 control_tau=1.1 eta=1.5
         16x12 radam 5e-4 1.5 control_tau=0.7 eta=1.5
         64x8  radam 5e-4 1.5 control_tau=0.7 eta=1.5

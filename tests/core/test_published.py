@@ -34,7 +34,7 @@ def bernoulli(**settings: Any) -> dict[str, Any]:
     ("size", "optimizer", "tau", "control_tau", "eta"),
     [
         ((8, 4), "adam", 1.3, 1.0, 1.5),
-        ((4, 24), "radam", 1.5, 1.3, 1.5),
+        ((4, 24), "adam", 1.5, 1.3, 1.5),
         ((8, 16), "radam", 1.5, 1.1, 1.5),
         ((16, 12), "radam", 1.5, 0.7, 1.5),
         ((64, 8), "radam", 1.5, 0.7, 1.5),
