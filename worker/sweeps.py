@@ -156,7 +156,7 @@ class SweepStore:
         """
         for _ in range(ATTEMPTS):
             sweep = self.get(sweep_id)
-            further = [seed for seed in seeds if seed not in set(sweep.seeds)]
+            further = [seed for seed in dict.fromkeys(seeds) if seed not in set(sweep.seeds)]
             if not further:
                 return Changed(sweep)
             _check_size(sweep, len(further), most_jobs)

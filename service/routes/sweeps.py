@@ -23,7 +23,8 @@ from worker.refusal import SweepNotFound
 from worker.retention import remove_sweep
 from worker.sweep import ENDED, Sweep
 from worker.sweep_estimate import estimate
-from worker.sweep_plan import Plan, seeds_of
+from worker.sweep_grid import InvalidSweep
+from worker.sweep_plan import Plan, flaws_of_seeds, seeds_of
 from worker.sweep_preset import check_data, resolved
 from worker.sweep_request import Extension, SweepRequest
 from worker.sweeps import Changed
@@ -159,14 +160,17 @@ def retry_sweep(here: Here, sweep_id: SweepId) -> Response:
     dependencies=[Depends(require_json)],
     responses=CHANGE_PROBLEMS
     | problems(
-        Kind.INVALID_JSON, Kind.CROSS_SITE, Kind.BODY_TOO_LARGE, Kind.UNSUPPORTED_MEDIA_TYPE, Kind.SWEEP_NOT_FOUND
+        Kind.INVALID_JSON, Kind.BODY_TOO_LARGE, Kind.UNSUPPORTED_MEDIA_TYPE, Kind.INVALID_REQUEST
     ),
 )
 def extend_sweep(
     here: Here, sweep_id: SweepId, extension: Annotated[Extension, Body(openapi_examples=EXTENSIONS)]
 ) -> Response:
     """Gives every cell a job for each seed that it has not yet, so repeating it changes nothing."""
-    changed = here.sweeps.extend(sweep_id, seeds_of(extension.seeds), here.sweep_limit)
+    seeds = seeds_of(extension.seeds)
+    if flaws := list(flaws_of_seeds(seeds)):
+        raise InvalidSweep(flaws)
+    changed = here.sweeps.extend(sweep_id, seeds, here.sweep_limit)
     return _set_going(here, changed)
 
 

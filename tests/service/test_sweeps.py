@@ -228,6 +228,14 @@ class TestChange:
         for body in ({}, {"seeds": 0}, {"seeds": [1], "more": 2}):
             assert http.post(f"{path}/extend", json=body).status_code == 422
 
+    def test_a_seed_that_is_named_twice_is_refused(self, http: httpx.Client) -> None:
+        path = f"/v1/sweeps/{submitted(http)['id']}"
+        answer = http.post(f"{path}/extend", json={"seeds": [5, 5, 6]})
+        (mistake,) = answer.json()["errors"]
+        assert (answer.status_code, mistake["pointer"]) == (422, "/seeds/1")
+        assert "seed 5 stands here a second time" in mistake["message"]
+        assert http.get(path).json()["jobs"] == 4
+
     def test_deleting_removes_jobs_and_files(
         self, http: httpx.Client, store: JobStore, artifacts: ArtifactStore, artifacts_dir: Path
     ) -> None:

@@ -238,6 +238,11 @@ class TestChange:
         assert "the sweep would have 123 jobs, 37 seeds more for each of 3 cells" in refusal.value.flaws[0].message
         assert refusal.value.flaws[0].place == ("seeds",)
 
+    def test_a_seed_that_is_named_twice_is_added_once(self, sweeps: SweepStore) -> None:
+        sweep = sweeps.submit(plan(seeds=1)).sweep
+        extended = sweeps.extend(sweep.id, [5, 5, 6, 0], 100).sweep
+        assert (extended.seeds, extended.jobs) == ((0, 5, 6), 9)
+
     def test_cells_are_added_to_an_open_one_by_one_of_those_who_know_it(self, sweeps: SweepStore) -> None:
         closed = sweeps.submit(plan()).sweep
         assert sweeps.add_cells(closed.id, 3, plan().cells) is None
