@@ -20,10 +20,10 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: $(INSTALLED) ## train real jobs over HTTP, print a table, save a plot (about two minutes)
 	$(BIN)/reinmax demo
 
-# The tests of the service and the worker measure times, and have the machine to themselves.
+# Two processes at a time, but for the tests of whole stacks, which have the machine to themselves.
 test: $(INSTALLED) ## run the test suite, without the long tests
-	$(BIN)/pytest -n 2 tests/core
-	$(BIN)/pytest --ignore tests/core
+	$(BIN)/pytest -n 2 tests/core tests/service tests/worker
+	$(BIN)/pytest --ignore tests/core --ignore tests/service --ignore tests/worker
 
 test-slow: $(INSTALLED) ## the long tests
 	$(BIN)/pytest -m slow

@@ -260,6 +260,7 @@ def model(site: Site, job: Job) -> bytes:
     return site.artifacts.read(location(job.id, job.epoch, "model.safetensors"))
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_shut_down_hands_its_job_to_another(site: Site, worker: str) -> None:
     undisturbed = site.finished(site.submit(STEPS))
     job_id = site.submit(STEPS)

@@ -75,6 +75,7 @@ def states(store: JobStore, job_id: str) -> list[str]:
     return [event.data.split('"')[3] for event in store.events_after(job_id) if event.kind == "state"]
 
 
+@pytest.mark.slow
 def test_a_job_of_a_killed_worker_is_finished_by_another(
     store: JobStore, start_worker: Start, submit_and_wake: Callable[[int], str]
 ) -> None:

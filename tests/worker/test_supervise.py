@@ -158,6 +158,7 @@ def test_a_job_that_was_to_be_paused_is_not_woken_for_when_its_worker_shuts_down
     standby.replenish()
 
 
+@pytest.mark.slow
 def test_a_retried_job_goes_on_where_it_failed(workshop: Workshop, undisturbed: Run) -> None:
     job_id = workshop.submit(**RUN, max_attempts_by_cause={"lost": 1})
     thread = workshop.begin(job_id)
