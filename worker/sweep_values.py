@@ -58,7 +58,8 @@ class Range(Value):
     @property
     def _steps(self) -> float:
         assert self.step
-        return math.floor((self.last - self.first) / self.step + SLACK)
+        steps = (self.last - self.first) / self.step + SLACK
+        return math.floor(steps) if math.isfinite(steps) else steps
 
     def _numbers(self) -> Iterator[float]:
         if self.step is not None:

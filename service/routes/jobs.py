@@ -19,6 +19,7 @@ from service.protocol.idempotency import fingerprint, key_in
 from service.protocol.parameters import LABELS, JobId, labels_in, refuse_unknown_parameters
 from service.protocol.problems import Kind, Problem, problems
 from service.protocol.representation import JSON, NOT_MODIFIED, as_it_would_be, job_answer
+from service.protocol.text import require_text
 from worker.jobs import TERMINAL, Job, State, Submission
 from worker.listing import Filters
 from worker.retention import remove
@@ -33,7 +34,7 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"], dependencies=[Depends(refus
 
 
 async def require_json(request: Request) -> None:
-    """Refuses bodies that are not declared as JSON, as pages of other sites can send them unasked."""
+    """Refuses bodies that are not declared as JSON, as pages of other sites can send them unasked, or are not text."""
     found = request.headers.get("content-type", "")
     if found.partition(";")[0].strip().lower() != JSON:
         raise Problem(
@@ -41,6 +42,7 @@ async def require_json(request: Request) -> None:
             f"The header Content-Type should be {JSON}; found {found[:80]!r}.",
             headers={"Accept-Post": JSON},
         )
+    await require_text(request)
 
 
 @router.post(

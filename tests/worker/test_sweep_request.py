@@ -59,6 +59,8 @@ class TestRange:
             ({"from": 1, "to": 2, "step": 0}, "0 does not lead from 1 to 2"),
             ({"from": 1, "to": 2, "step": -1}, "-1 does not lead from 1 to 2"),
             ({"from": 0, "to": 1, "step": 1e-9}, "in fewer than 10000 steps"),
+            ({"from": 0, "to": 1, "step": 1e-320}, "in fewer than 10000 steps"),
+            ({"from": 0, "to": 1, "step": -1e-320}, "in fewer than 10000 steps"),
             ({"from": 1, "to": 2, "step": 1, "scale": "log"}, "on a linear scale"),
             ({"from": 0, "to": 2, "count": 2, "scale": "log"}, "numbers above 0"),
             ({"from": 1, "to": 2, "count": 1}, "greater than or equal to 2"),
