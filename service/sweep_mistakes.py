@@ -91,6 +91,6 @@ def _where(cells: Sequence[InvalidCell], invalid: InvalidSweep) -> str:
 
 
 def _coordinates(draft: Draft, axes: Sequence[Axis]) -> str:
-    values = draft.coordinates(axes).items()
-    text = ", ".join(f"{path} {json.dumps(value, ensure_ascii=False)}" for path, value in values if value is not None)
+    located = [(axis, place) for axis, place in zip(axes, draft.places, strict=True) if place is not None]
+    text = ", ".join(f"{axis.path} {json.dumps(axis.values[place], ensure_ascii=False)}" for axis, place in located)
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."

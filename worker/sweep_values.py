@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from fractions import Fraction
 from typing import Annotated, Any, Final, Literal, Self, TypeAlias
 
 from pydantic import ConfigDict, Discriminator, Field, JsonValue, StrictFloat, StrictInt, Tag, model_validator
@@ -13,7 +14,7 @@ from reinmax_core.value import Value
 MOST_VALUES: Final = 10_000
 LARGEST: Final = 1e15
 DIGITS: Final = 12
-"""Values of a range are rounded to so many, so that 1e-4 to 1e-2 in three gives 0.001 and not a number beside it."""
+"""Between the ends of a range, values are rounded to so many: 1e-4 to 1e-2 in three has 0.001, not a number beside."""
 SLACK: Final = 1e-9
 """By so much of a step the last value may lie beyond the end of a range."""
 
@@ -61,21 +62,29 @@ class Range(Value):
         steps = (self.last - self.first) / self.step + SLACK
         return math.floor(steps) if math.isfinite(steps) else steps
 
-    def _numbers(self) -> Iterator[float]:
+    def _numbers(self) -> Iterator[Fraction]:
         if self.step is not None:
-            yield from (self.first + number * self.step for number in range(int(self._steps) + 1))
+            yield from (Fraction(self.first) + number * Fraction(self.step) for number in range(int(self._steps) + 1))
         elif self.count is not None:
-            yield from (self._at(number / (self.count - 1)) for number in range(self.count))
+            yield from (self._at(Fraction(number, self.count - 1)) for number in range(self.count))
 
-    def _at(self, share: float) -> float:
-        if self.scale == "log":
-            return float(self.first * (self.last / self.first) ** share)
-        return self.first + share * (self.last - self.first)
+    def _at(self, share: Fraction) -> Fraction:
+        first, last = Fraction(self.first), Fraction(self.last)
+        if self.scale == "log" and 0 < share < 1:
+            return Fraction(self.first * (self.last / self.first) ** float(share))
+        return first + share * (last - first)
 
-    def _tidied(self, number: float) -> int | float:
-        rounded = float(f"{number:.{DIGITS}g}")
-        is_whole = isinstance(self.first, int) and isinstance(self.last, int) and rounded.is_integer()
-        return int(rounded) if is_whole else rounded
+    def _tidied(self, number: Fraction) -> int | float:
+        """Whole numbers and the ends as they are."""
+        is_whole = isinstance(self.first, int) and isinstance(self.last, int)
+        if is_whole and number.denominator == 1:
+            return int(number)
+        end = next((end for end in (self.first, self.last) if self._is_at(number, end)), None)
+        rounded = float(f"{float(number):.{DIGITS}g}") if end is None else end
+        return int(rounded) if is_whole and float(rounded).is_integer() else float(rounded)
+
+    def _is_at(self, number: Fraction, end: float) -> bool:
+        return abs(number - Fraction(end)) <= abs(Fraction(self.step or 0)) * Fraction(SLACK)
 
 
 class Choice(Value):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
+from reinmax_core.value import Value
 from worker.call import Call
 from worker.keyspace import Argument
-from worker.listing import Filters, cursor_behind, position_in
+from worker.listing import cursor_behind, position_in
 from worker.reasons import CANCEL_REQUESTED, CANCELLED
 from worker.refusal import IdempotencyMismatch, SweepNotAllowed, SweepNotFound
 from worker.store import IDEMPOTENCY_LIFETIME_S, JobStore, random_part_of_id
@@ -20,13 +21,21 @@ from worker.sweep_plan import Plan
 from worker.sweep_record import axes_text, fields_of, outcome_of, readable_sweeps_of, sweeps_of, texts_of
 
 DELETED: Final = "changed while it is being deleted"
-ALL: Final = Filters()
 AT_A_TIME: Final = 250
 """So many jobs are changed or read in one go, for a server that does so does nothing else meanwhile."""
 MOST_CALLS: Final = 256
 """More messages than there may be workers are of no use."""
 ATTEMPTS: Final = 8
 """So often a change is tried again that another one forestalled."""
+
+
+class AllSweeps(Value):
+    """What a cursor of sweeps stands for; one of jobs, which are filtered, is another."""
+
+    kind: Literal["sweeps"] = "sweeps"
+
+
+ALL: Final = AllSweeps()
 
 
 @dataclass(frozen=True, slots=True)

@@ -159,9 +159,7 @@ def retry_sweep(here: Here, sweep_id: SweepId) -> Response:
     response_description="The sweep, with the new jobs.",
     dependencies=[Depends(require_json)],
     responses=CHANGE_PROBLEMS
-    | problems(
-        Kind.INVALID_JSON, Kind.BODY_TOO_LARGE, Kind.UNSUPPORTED_MEDIA_TYPE, Kind.INVALID_REQUEST
-    ),
+    | problems(Kind.INVALID_JSON, Kind.BODY_TOO_LARGE, Kind.UNSUPPORTED_MEDIA_TYPE, Kind.INVALID_REQUEST),
 )
 def extend_sweep(
     here: Here, sweep_id: SweepId, extension: Annotated[Extension, Body(openapi_examples=EXTENSIONS)]
@@ -201,7 +199,7 @@ def _plan(here: Context, request: SweepRequest) -> Plan:
         InvalidSweep: something does not fit.
         DataMissing: it is a preset whose data is not at hand.
     """
-    plan = resolved(request, presets() if request.preset else {}).plan(here.sweep_limit)
+    plan = resolved(request, presets() if request.preset is not None else {}).plan(here.sweep_limit)
     check_data(plan, here.data)
     return plan
 

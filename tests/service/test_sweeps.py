@@ -123,6 +123,8 @@ class TestMistakes:
             ({"base": BASE, "select": {"over": ["tau"]}}, "/select/over/0", 'there is no axis "tau"'),
             ({"base": BASE, "labels": {"a b": "c"}}, "/labels/a b", "a b should match"),
             ({"preset": "table-22"}, "/preset", 'did you mean "table-2"?'),
+            ({"preset": ""}, "/preset", "table-2"),
+            ({"base": BASE, "grid": {"task": [None, "polynomial"]}}, "/grid/task/0", "(cell 0: task null)"),
             ([], "", "body should be an object; found []"),
         ],
     )

@@ -365,6 +365,13 @@ class TestList:
         with pytest.raises(BadCursor):
             sweeps.list(2, "x")
 
+    def test_a_cursor_of_jobs_is_none_of_sweeps(self, store: JobStore, sweeps: SweepStore) -> None:
+        sweeps.submit(plan(grid={}))
+        cursor = store.list(Filters(), limit=1).next_cursor
+        assert cursor is not None
+        with pytest.raises(BadCursor):
+            sweeps.list(2, cursor)
+
     def test_one_that_cannot_be_read_is_left_out(
         self, store: JobStore, sweeps: SweepStore, caplog: pytest.LogCaptureFixture
     ) -> None:
