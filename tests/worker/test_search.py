@@ -301,6 +301,34 @@ def test_a_search_without_any_trial_yet_can_be_cancelled_and_deleted(store: JobS
     assert keys <= {"changes", "disk"}
 
 
+def test_a_search_whose_only_job_is_deleted_goes_on(store: JobStore) -> None:
+    sweeps, sweep_id = SweepStore(store), submitted(store, trials=3)
+    look(store)
+    (only,) = waiting(store, sweep_id)
+    store.cancel(only.job_id)
+    store.delete(only.job_id)
+    sweep = sweeps.get(sweep_id)
+    assert (sweep.status, sweep.cells, sweep.jobs) == (SweepState.QUEUED, 1, 0)
+    sweep = search_through(store, sweep_id, distance)
+    assert sweep.search and (sweep.status, sweep.search.complete, sweep.jobs) == (SweepState.SUCCEEDED, 2, 2)
+    for job_id in list(sweeps.jobs(sweep_id)):
+        store.delete(job_id)
+    assert sweeps.list(10).sweeps == ()
+
+
+def test_a_search_whose_trials_are_all_deleted_before_its_end_can_be_deleted(store: JobStore) -> None:
+    sweeps, sweep_id = SweepStore(store), submitted(store, trials=1)
+    look(store)
+    (only,) = waiting(store, sweep_id)
+    store.cancel(only.job_id)
+    store.delete(only.job_id)
+    look(store)
+    sweep = sweeps.get(sweep_id)
+    assert sweep.status is SweepState.FAILED and sweep.finished_at
+    sweeps.condemn(sweep_id)
+    assert sweeps.list(10).sweeps == ()
+
+
 def test_further_seeds_count_for_the_best(store: JobStore) -> None:
     sweeps, sweep_id = SweepStore(store), submitted(store, trials=2)
     values = iter([0.2, 0.3])

@@ -374,12 +374,13 @@ local function retry(job)
   return true
 end
 
--- Removes a sweep that has no jobs. Returns whether it had none.
+-- Removes a sweep that has no jobs and will get none, as one does that is not closed. Returns whether it is gone.
 local function forget_if_empty(sweep)
-  if redis.call('EXISTS', key('index:sweep:' .. sweep)) == 1 then
+  local name = key('sweep:' .. sweep)
+  local is_open = redis.call('EXISTS', name) == 1 and redis.call('HEXISTS', name, 'closed') == 0
+  if is_open or redis.call('EXISTS', key('index:sweep:' .. sweep)) == 1 then
     return false
   end
-  local name = key('sweep:' .. sweep)
   local known = key('idempotency:' .. (redis.call('HGET', name, 'idempotency_key') or ''))
   if redis.call('HGET', known, 'sweep') == sweep then
     redis.call('DEL', known)
