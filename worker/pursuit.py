@@ -69,7 +69,8 @@ class Pursuit:
         note, cells = _missing_metric(trials, self._goal.metric), list[Cell]()
         missing = self._missing(sweep, trials) if note is None else 0
         if missing > 0:
-            cells = list(islice(self._proposals(sweep, trials), missing))
+            # Those for which there is no time now are added with the next look.
+            cells = list(_in_time(islice(self._proposals(sweep, trials), missing), LONGEST_S))
             note = None if cells else EXHAUSTED
         changed = self._added(sweep, trials, cells) if cells else None
         progress = self._progress(trials, note, added=len(cells) if changed else 0)
@@ -138,6 +139,15 @@ class Pursuit:
             best=BestTrial(cell=best.number, coordinates=best.coordinates, value=best.mean) if best else None,
             note=note,
         )
+
+
+def _in_time(cells: Iterator[Cell], longest_s: float) -> Iterator[Cell]:
+    """Cells as they are found, until that has taken so long; the first one in any case."""
+    deadline = time.monotonic() + longest_s
+    for cell in cells:
+        yield cell
+        if time.monotonic() >= deadline:
+            return
 
 
 def _missing_metric(trials: Sequence[Trial], metric: str) -> Reason | None:

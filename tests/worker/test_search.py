@@ -30,6 +30,7 @@ from tests.worker.search_trials import (
 )
 from tests.worker.states import claimed
 from tests.worker.test_process import wait_for
+from worker import pursuit
 from worker.attempt import Order
 from worker.curves import Curves
 from worker.jobs import State
@@ -74,6 +75,17 @@ def test_so_many_trials_are_under_way_at_a_time_until_all_are_done(store: JobSto
     assert dict(best.coordinates) == tried(store, sweep_id)[best.cell]
     assert sweep.axes[0].values == tuple(sorted(coordinates[LR] for coordinates in tried(store, sweep_id)))
     assert look(store) == [] and store.keyspace.client.exists("reinmax:searches") == 0
+
+
+def test_trials_that_take_long_to_choose_are_added_a_few_a_look(
+    store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pursuit, "LONGEST_S", 0.0)
+    sweeps, sweep_id = SweepStore(store), submitted(store, trials=4, parallel=3)
+    assert [len(look(store)) for _ in range(4)] == [1, 1, 1, 0]
+    search = sweeps.get(sweep_id).search
+    assert search and (search.running, search.note) == (3, None)
+    assert search_through(store, sweep_id, distance).status is SweepState.SUCCEEDED
 
 
 @pytest.mark.parametrize(("sampler", "trials"), [("tpe", 13), ("random", 4)])
