@@ -26,7 +26,10 @@ class Comparison:
         """The cells with those marked that are the best of two or more in their discipline."""
         best = [self._best(number) for number in range(len(self.directions))]
         return [
-            [cell and cell.model_copy(update={"best": cell.mean == best[number]}) for number, cell in enumerate(line)]
+            [
+                cell and cell.model_copy(update={"best": best[number] is not None and cell.mean == best[number]})
+                for number, cell in enumerate(line)
+            ]
             for line in self.cells
         ]
 

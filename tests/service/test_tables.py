@@ -218,6 +218,7 @@ class TestIncomplete:
         table = tabulate(found, outcomes(found, lambda at, seed: None))
         assert {one.mean for line in table.cells for one in line if one} == {None}
         assert "– (0/3)" in as_markdown(table)
+        assert not any(one.best for line in table.cells for one in line if one)
         assert all(row.average_rank is None for row in table.rows)
 
     def test_a_single_seed_has_no_spread_and_the_table_says_so(self) -> None:
