@@ -127,7 +127,7 @@ def refusing_what_does_not_fit(**names: str) -> Iterator[None]:
 
 
 def split(names: Names) -> tuple[str, ...] | None:
-    """What is separated by commas; None where the parameter was not given, nothing where it was empty."""
+    """What is separated by commas, each once; None where the parameter was not given, nothing where it was empty."""
     if names is None:
         return None
-    return tuple(name for part in names for name in part.split(",") if name)
+    return tuple(dict.fromkeys(name for part in names for name in part.split(",") if name))

@@ -89,6 +89,11 @@ class TestTable:
         assert (difference["mean"], difference["n"]) == (pytest.approx(0.05), 3)
         assert (table["compared"], table["baseline"]) == ("columns", "reinmax")
 
+    def test_what_is_named_twice_counts_once(self, http: httpx.Client, ended: str) -> None:
+        path = f"/v1/sweeps/{ended}/table"
+        once, twice = (http.get(f"{path}?metric={metric}").raise_for_status().json() for metric in ("gap", "gap,gap"))
+        assert twice == once
+
     @pytest.mark.parametrize(
         ("format", "kind", "beginning"),
         [
