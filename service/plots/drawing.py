@@ -27,6 +27,8 @@ DOTS_PER_INCH: Final = 200
 LETTERS_PER_INCH: Final = 13
 BEFORE_LABEL: Final = 7
 """Letters that would fit where the legend shows colour and marker."""
+CONTROLS: Final = bytes(code for code in range(32) if chr(code) not in "\t\n\r")
+"""What no XML may have."""
 _one_at_a_time = threading.Lock()
 
 
@@ -66,7 +68,7 @@ class Plot:
         with _one_at_a_time, mpl.rc_context(STYLE):
             metadata = {"Date": None} if form == "svg" else {"Software": None}
             self._figure().savefig(image, format=form, dpi=DOTS_PER_INCH, metadata=metadata)
-        return image.getvalue()
+        return image.getvalue().translate(None, CONTROLS) if form == "svg" else image.getvalue()
 
     def _figure(self) -> Figure:
         from matplotlib.figure import Figure

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final, Literal, TypeAlias
 
-from service.tables.labels import shown
+from service.tables.labels import one_line, shown
 from service.tables.lines import Line, head, lines, notes, unfinished
 from service.tables.table import Entry, Table, TableCell
 
@@ -24,6 +24,8 @@ LATEX: Final = {
 QUOTED: Final = re.compile('"([^"]*)"')
 SIZE: Final = re.compile(r"(?<=\d)x(?=\d)")
 SIGNED: Final = re.compile(r"(?<![\w.])([+-])(?=\d)")
+FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+"""What begins a formula where a spreadsheet reads CSV."""
 MARKDOWN: Final = re.compile(r"([\\|*_`<\[\]])")
 
 
@@ -80,7 +82,7 @@ def as_latex(table: Table) -> str:
             r"\end{tabular}",
             *(rf"\par\footnotesize {in_latex(note)}" for note in notes(table)),
             r"\end{table}",
-            *(f"% {job}" for job in unfinished(table)),
+            *(f"% {one_line(job)}" for job in unfinished(table)),
             "",
         ]
     )
@@ -94,8 +96,8 @@ FORMATS: Final[Mapping[TextFormat, Callable[[Table], str]]] = {
 
 
 def in_latex(text: str) -> str:
-    """Text as LaTeX prints it."""
-    quoted = QUOTED.sub(r"``\1''", text)
+    """Text as LaTeX prints it, on one line."""
+    quoted = QUOTED.sub(r"``\1''", one_line(text))
     escaped = "".join(LATEX.get(character, character) for character in quoted)
     return SIGNED.sub(r"$\1$", SIZE.sub(r"$\\times$", escaped))
 
@@ -133,7 +135,7 @@ def _markdown_row(texts: list[str]) -> str:
 
 
 def _in_markdown(text: str) -> str:
-    return MARKDOWN.sub(r"\\\1", text)
+    return MARKDOWN.sub(r"\\\1", one_line(text))
 
 
 def _fields(table: Table) -> Iterator[str]:
@@ -149,7 +151,8 @@ def _paths(table: Table) -> tuple[str, ...]:
 
 def _record(table: Table, row: Entry, column: Entry, cell: TableCell) -> dict[str, object]:
     places = {path: _plain(value) for path, value in (row.coordinates | column.coordinates).items()}
-    record: dict[str, object] = {"metric": row.metric or column.metric or table.metrics[0].name, **places}
+    metric = row.metric or column.metric or table.metrics[0].name
+    record: dict[str, object] = {"metric": _plain(metric), **places}
     record |= cell.model_dump(include={"cell", "mean", "sd", "n", "n_expected", "is_complete", "best"})
     record |= {"within_published": cell.within_published, "notes": "; ".join(cell.notes)}
     record["selected"] = json.dumps(cell.selected) if cell.selected else None
@@ -167,4 +170,6 @@ def _record(table: Table, row: Entry, column: Entry, cell: TableCell) -> dict[st
 
 
 def _plain(value: object) -> str | None:
-    return None if value is None else shown(value)  # type: ignore[arg-type]
+    text = None if value is None else shown(value)  # type: ignore[arg-type]
+    # A spreadsheet would take the text for a formula.
+    return f"'{text}" if isinstance(value, str) and value.startswith(FORMULA) else text

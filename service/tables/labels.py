@@ -42,10 +42,10 @@ class Labels:
         if value is None:
             return NOTHING
         if isinstance(value, Mapping):
-            return self._object(path, value)
+            return one_line(self._object(path, value))
         if isinstance(value, str) and path not in self._numeric:
             return one_line(value)
-        return f"{self.axis(path)}={brief(value)}"
+        return one_line(f"{self.axis(path)}={brief(value)}")
 
     def entry(self, coordinates: Mapping[str, JsonValue]) -> str:
         """All coordinates of a row or column; those that do not apply to it are left out."""
@@ -81,8 +81,8 @@ def shown(value: JsonValue) -> str:
 
 
 def brief(value: JsonValue) -> str:
-    """`shown`, but of a number with many digits, such as a point of a range, the first four."""
-    text = shown(value)
+    """`shown` on one line, but of a number with many digits, such as a point of a range, the first four."""
+    text = one_line(shown(value))
     return f"{value:.4g}" if isinstance(value, float) and len(text) > LONGEST_NUMBER else text
 
 

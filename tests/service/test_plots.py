@@ -86,6 +86,12 @@ class TestBars:
         table = tabulate(two, outcomes(two, lambda at, seed: None))
         assert "No job has succeeded yet." in words(bars(table).rendered("svg"))
 
+    def test_control_characters_in_values_and_metrics_leave_it_an_image(self) -> None:
+        found = sweep({"task.c": [0.5, "a\x08b\x00"]}, seeds=1)
+        made = outcomes(found, lambda at, seed: {"loss": 1.0})
+        image = bars(tabulate(found, made, wishes=Wishes(metrics=("loss",)))).rendered("svg")
+        assert "c=a b" in words(image)
+
     def test_names_are_no_markup(self) -> None:
         found = sweep({"estimator": ESTIMATORS}, name="<script>alert(1)</script>\n& $\\bad \x00")
         image = bars(tabulate(found, outcomes(found, value))).rendered("svg")

@@ -16,10 +16,11 @@ from service.commands.tables import shown
 from service.tables.formats import as_csv, as_latex, as_markdown, in_latex
 from service.tables.labels import Labels, in_full
 from service.tables.layout import Wishes
-from service.tables.lines import lines
+from service.tables.lines import head, lines
 from service.tables.table import Table
 from service.tables.tabulation import tabulate
 from tests.service.sweeps import ESTIMATORS, LOSSES, SIZES, by_estimator, outcomes, sweep
+from worker.jobs import State
 from worker.sweep import Axis
 
 
@@ -62,6 +63,20 @@ class TestFormats:
         without_math = re.sub(r"\$[^$]*\$", "", body)
         assert not re.search(r"(?<!\\)[_%#^~]", without_math)
         assert text.count("{") - text.count(r"\{") == text.count("}") - text.count(r"\}")
+
+    def test_what_users_wrote_breaks_no_row_and_runs_nowhere(self) -> None:
+        bad = "x\n\\input{/etc/passwd} | y"
+        found = sweep(
+            {"labels": [{"a": bad}, {"a": "z"}], "task.c": [0.5, bad], "estimator": ["=cmd()", "-1"]}, seeds=1
+        )
+        made = outcomes(found, lambda at, seed: {"loss": 1.0}, {(0, 0): State.CANCELLED})
+        table = tabulate(found, made, wishes=Wishes(metrics=("loss",)))
+        assert all(line.startswith("%") for line in as_latex(table).splitlines() if "job_0_0" in line)
+        assert not any(line.startswith("\\input") for line in as_latex(table).splitlines())
+        assert not any(ord(character) < 32 for entry in (*table.rows, *table.columns) for character in entry.label)
+        rows = [line for line in as_markdown(table).splitlines() if line.startswith("|")]
+        assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {len(head(table)) + 1}
+        assert {row["estimator"] for row in csv.DictReader(io.StringIO(as_csv(table)))} == {"'=cmd()", "'-1"}
 
     @pytest.mark.parametrize(
         ("text", "expected"),
