@@ -30,7 +30,8 @@ class Extension(Value):
     """Further seeds of a sweep."""
 
     seeds: Seeds = Field(
-        description="How many each cell is to have, from 0 on, or some to add. Those that are there already stay."
+        description="How many each cell is to have, from 0 on, or some to add. Jobs that are there already stay, and "
+        "those that were deleted are made again."
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -156,7 +156,7 @@ class SweepStore:
         return Changed(self.get(sweep_id), tuple(calls[:MOST_CALLS]))
 
     def extend(self, sweep_id: str, seeds: Sequence[int], most_jobs: int) -> Changed:
-        """Gives each cell a job for each of some seeds, unless it is one that the sweep has already.
+        """Gives each cell a job for each of some seeds, unless it has one already; those that were deleted it has not.
 
         Raises:
             SweepNotFound: there is none.
@@ -166,12 +166,14 @@ class SweepStore:
         for _ in range(ATTEMPTS):
             sweep = self.get(sweep_id)
             further = [seed for seed in dict.fromkeys(seeds) if seed not in set(sweep.seeds)]
-            if not further:
+            (made,) = self._keyspace.ask(("HGET", self._keyspace.key(f"sweep:{sweep_id}"), "made"))
+            deleted = self._deleted(sweep, set(seeds) & set(sweep.seeds))
+            if not further and not deleted:
                 return Changed(sweep)
-            _check_size(sweep, len(further), most_jobs)
-            known, all_seeds = json.dumps(sweep.seeds), json.dumps([*sweep.seeds, *further])
-            texts = (random_part_of_id(), known, all_seeds, json.dumps(further))
-            allowed, calls = self._keyspace.run_to_disk("sweep_extend", sweep_id, *texts)
+            _check_size(sweep, len(further), sum(map(len, deleted.values())), most_jobs)
+            texts = (json.dumps([*sweep.seeds, *further]), json.dumps(further), json.dumps(deleted))
+            fence = (random_part_of_id(), json.dumps(sweep.seeds), made or "")
+            allowed, calls = self._keyspace.run_to_disk("sweep_extend", sweep_id, *fence, *texts)
             if allowed:
                 return Changed(self.get(sweep_id), _calls_in(calls))
         raise SweepNotAllowed(sweep, DELETED)
@@ -239,6 +241,14 @@ class SweepStore:
         coordinates = [json.loads(text) for text in texts]
         return tuple(outcome_of(coordinates, *one) for one in found)
 
+    def _deleted(self, sweep: Sweep, seeds: Collection[int]) -> Mapping[int, Sequence[int]]:
+        """Those of some seeds of a sweep whose job is gone, by the number of the cell."""
+        if sweep.jobs >= sweep.cells * len(sweep.seeds):
+            return {}
+        there = {(outcome.cell, outcome.seed) for outcome in self.outcomes(sweep.id)}
+        lacking = {cell: [seed for seed in sorted(seeds) if (cell, seed) not in there] for cell in range(sweep.cells)}
+        return {cell: missing for cell, missing in lacking.items() if missing}
+
     def _in_turn(self, script: str, sweep_id: str, *arguments: Argument) -> Iterator[Any]:
         """The answers of a script that goes through the jobs of a sweep, whose second part says how far it is."""
         position: str | None = ""
@@ -248,12 +258,13 @@ class SweepStore:
             position = answer[1] or None
 
 
-def _check_size(sweep: Sweep, further: int, most_jobs: int) -> None:
-    jobs = sweep.jobs + sweep.cells * further
+def _check_size(sweep: Sweep, further: int, deleted: int, most_jobs: int) -> None:
+    jobs = sweep.jobs + sweep.cells * further + deleted
     if jobs > most_jobs:
+        again = f" and {deleted} that were deleted" if deleted else ""
         message = (
-            f"the sweep would have {jobs} jobs, {further} seeds more for each of {sweep.cells} cells, but a sweep may "
-            f"have {most_jobs}; name fewer seeds, or raise REINMAX_SWEEP_LIMIT of the API"
+            f"the sweep would have {jobs} jobs, {further} seeds more for each of {sweep.cells} cells{again}, but a "
+            f"sweep may have {most_jobs}; name fewer seeds, or raise REINMAX_SWEEP_LIMIT of the API"
         )
         raise InvalidSweep([Flaw(("seeds",), message)])
 

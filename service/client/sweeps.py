@@ -107,7 +107,7 @@ class SweepEndpoints(Asking):
 
     @endpoint
     def extend_sweep(self, sweep_id: str, seeds: int | Sequence[int]) -> Exchange[Sweep]:
-        """Gives every cell the seeds that it has not yet, of so many from 0 on or of a list.
+        """Gives every cell the seeds that it has not yet, or no more, of so many from 0 on or of a list.
 
         Raises:
             InvalidRequest: a seed stands in the list twice, or the sweep would have too many jobs.

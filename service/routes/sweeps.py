@@ -164,7 +164,7 @@ def retry_sweep(here: Here, sweep_id: SweepId) -> Response:
 def extend_sweep(
     here: Here, sweep_id: SweepId, extension: Annotated[Extension, Body(openapi_examples=EXTENSIONS)]
 ) -> Response:
-    """Gives every cell a job for each seed that it has not yet, so repeating it changes nothing."""
+    """Gives every cell a job for each seed that it has not yet, or no more, so repeating it changes nothing."""
     seeds = seeds_of(extension.seeds)
     if flaws := list(flaws_of_seeds(seeds)):
         raise InvalidSweep(flaws)

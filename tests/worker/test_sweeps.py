@@ -243,6 +243,36 @@ class TestChange:
         extended = sweeps.extend(sweep.id, [5, 5, 6, 0], 100).sweep
         assert (extended.seeds, extended.jobs) == ((0, 5, 6), 9)
 
+    def test_extending_makes_deleted_jobs_again(self, store: JobStore, sweeps: SweepStore) -> None:
+        sweep = sweeps.submit(plan()).sweep
+        (first, second, _, fourth, *_) = ids(sweeps, sweep)
+        for job_id in (first, second, fourth):
+            store.cancel(job_id)
+            store.delete(job_id)
+        changed = sweeps.extend(sweep.id, [1, 5], 8)
+        assert (changed.sweep.seeds, changed.sweep.jobs) == ((0, 1, 5), 8)
+        added = [(job.cell, job.spec.seed) for job in (store.get(call.id) for call in changed.calls)]
+        assert added == [(0, 1), (0, 5), (1, 1), (1, 5), (2, 5)]
+        with pytest.raises(InvalidSweep) as refusal:
+            sweeps.extend(sweep.id, range(2), 8)
+        assert "would have 9 jobs, 0 seeds more for each of 3 cells and 1 that were deleted" in str(
+            refusal.value.flaws[0].message
+        )
+        assert sweeps.extend(sweep.id, range(2), 9).sweep.counts == {State.QUEUED: 9}
+        assert sweeps.extend(sweep.id, range(2), 9).calls == ()
+        jobs = [(outcome.cell, outcome.seed) for outcome in sweeps.outcomes(sweep.id)]
+        assert sorted(jobs) == [(cell, seed) for cell in range(3) for seed in (0, 1, 5)]
+
+    def test_deleted_jobs_are_made_again_by_one_of_those_who_ask(self, store: JobStore, sweeps: SweepStore) -> None:
+        sweep = sweeps.submit(plan(seeds=3)).sweep
+        (first, *_) = ids(sweeps, sweep)
+        store.cancel(first)
+        store.delete(first)
+        with ThreadPoolExecutor(4) as threads:
+            found = list(threads.map(lambda _: sweeps.extend(sweep.id, range(3), 99), range(4)))
+        assert sorted(len(changed.calls) for changed in found) == [0, 0, 0, 1]
+        assert sweeps.get(sweep.id).jobs == 9
+
     def test_cells_are_added_to_an_open_one_by_one_of_those_who_know_it(self, sweeps: SweepStore) -> None:
         closed = sweeps.submit(plan()).sweep
         assert sweeps.add_cells(closed.id, 3, plan().cells) is None

@@ -28,13 +28,14 @@ end
 
 -- Makes the jobs of some cells with some seeds.
 -- `cells`: of each its number from 0, and JSON with the `fields`, the `indexes` and the `request` of its jobs, which
--- lacks the seed. `random`: the last 16 digits of ids, of which six give way to a number that keeps their order.
+-- lacks the seed; and its own `seeds` where it is to have others. `random`: the last 16 digits of ids, of which six give
+-- way to a number that keeps their order.
 local function make_jobs(sweep, cells, seeds, random)
   local made, index = 0, 'sweep:' .. sweep
   for _, cell in ipairs(cells) do
     local about = cjson.decode(cell.text)
     table.insert(about.indexes, index)
-    for _, number in ipairs(seeds) do
+    for _, number in ipairs(cell.seeds or seeds) do
       local seed = string.format('%.0f', number)
       local job = new_id('job', random:sub(1, 1) .. string.format('%06x', made) .. random:sub(8))
       make(job, '{"seed":' .. seed .. ',' .. about.request:sub(2), about.fields, about.indexes)
@@ -46,6 +47,7 @@ local function make_jobs(sweep, cells, seeds, random)
     end
   end
   redis.call('HINCRBY', sweep_key(sweep) .. ':counts', 'queued', made)
+  redis.call('HINCRBY', sweep_key(sweep), 'made', made)
 end
 
 -- Adds cells behind those that there are, from ARGV[first] on as coordinates and what is known of its jobs in turn.
