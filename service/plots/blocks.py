@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from service.tables.table import Entry, Table, TableCell
+
+MOST_PANELS: Final = 12
+MOST_COMPETITORS: Final = 60
+"""More cannot be told apart, and hold up whoever else wants a drawing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +38,13 @@ def blocks(table: Table) -> Iterator[Block]:
         else:
             turned = [[line[number] for line in cells] for number in range(len(columns))]
             yield Block(metric.name, [column.label for column in beside], _labels(below), turned)
+
+
+def left_out(**counts: int) -> Iterator[str]:
+    """How many more of each kind there are than are drawn; nothing of those of which all are."""
+    for kind, count in counts.items():
+        if count > 0:
+            yield f"{count} more {kind} are not drawn."
 
 
 def _labels(disciplines: Sequence[Entry]) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, TypeAlias
 
 from service.curves import thinned
-from service.plots.blocks import Block, blocks
+from service.plots.blocks import MOST_COMPETITORS, MOST_PANELS, Block, blocks, left_out
 from service.plots.drawing import Plot
 from service.plots.lines import Line, LinePanel
 from service.tables.layout import Unfitting
@@ -19,7 +19,6 @@ from worker.sweep_outcome import Outcome
 Read: TypeAlias = Callable[[str], Mapping[str, Series]]
 """Gives the series of a job by its id."""
 MOST_JOBS: Final = 240
-MOST_PANELS: Final = 12
 MOST_POINTS: Final = 600
 STEPS: Final = "optimiser steps"
 TRAINING: Final = "train_"
@@ -42,7 +41,7 @@ def curves(table: Table, outcomes: Sequence[Outcome], read: Read, wanted: str | 
     """
     block = next(blocks(table))
     shown = range(min(len(block.disciplines), MOST_PANELS))
-    cells = {cell.cell for line in block.cells for cell in line[:MOST_PANELS] if cell}
+    cells = {cell.cell for line in block.cells[:MOST_COMPETITORS] for cell in line[:MOST_PANELS] if cell}
     seeds = max(1, MOST_JOBS // max(1, len(cells)))
     jobs = {cell: found[:seeds] for cell, found in _jobs(outcomes, cells).items()}
     series = {cell: [read(job) for job in found] for cell, found in jobs.items()}
@@ -83,7 +82,8 @@ def _panel(
     block: Block, discipline: int, name: str, means: Mapping[int, tuple[Series, list[float | None]]]
 ) -> LinePanel:
     lines = []
-    for number, (label, cells) in enumerate(zip(block.competitors, block.cells, strict=True)):
+    competitors = list(zip(block.competitors, block.cells, strict=True))[:MOST_COMPETITORS]
+    for number, (label, cells) in enumerate(competitors):
         cell = cells[discipline]
         if cell and cell.cell in means:
             mean, spread = means[cell.cell]
@@ -150,8 +150,8 @@ def _notes(
     yield "One seed each." if counts == [1] else f"Mean ± standard deviation over {span} seeds."
     if sum(map(len, _jobs(outcomes, set(jobs)).values())) > sum(map(len, jobs.values())):
         yield "Not all seeds are drawn."
-    if (left := len(block.disciplines) - MOST_PANELS) > 0:
-        yield f"{left} more panels are not drawn."
+    lines, panels = len(block.competitors) - MOST_COMPETITORS, len(block.disciplines) - MOST_PANELS
+    yield from left_out(lines=lines, panels=panels)
 
 
 def _check_known(wanted: Sequence[str], known: Mapping[str, object]) -> None:

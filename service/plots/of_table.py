@@ -10,7 +10,7 @@ from pydantic import JsonValue
 
 from reinmax_core.presets import Preset
 from service.plots.bars import Bar, BarPanel
-from service.plots.blocks import blocks
+from service.plots.blocks import MOST_COMPETITORS, MOST_PANELS, blocks, left_out
 from service.plots.drawing import Plot
 from service.plots.lines import Level, Line, LinePanel, Mark
 from service.tables.labels import Labels, shown
@@ -19,36 +19,51 @@ from service.tables.table import Table, TableCell
 from worker.sweep import Sweep
 
 USUAL_X: Final = "tau"
+MOST_BARS: Final = 1440
 
 
 def bars(table: Table) -> Plot:
-    """A panel a metric, a group a column, and a bar a row."""
+    """A panel a metric, a group a column, and a bar a row; of a large table the first of each."""
+    found = list(blocks(table))
+    drawn = found[:MOST_PANELS]
+    competitors = max((len(block.competitors) for block in drawn), default=0)
+    groups = max((len(block.disciplines) for block in drawn), default=0)
+    most_groups = max(1, MOST_BARS // max(1, len(drawn) * min(competitors, MOST_COMPETITORS)))
     panels = [
         BarPanel(
             title="",
             y_label=block.metric,
-            groups=block.disciplines,
+            groups=block.disciplines[:most_groups],
             bars=[
-                (label, [_bar(cell) for cell in line])
-                for label, line in zip(block.competitors, block.cells, strict=True)
+                (label, [_bar(cell) for cell in line[:most_groups]])
+                for label, line in list(zip(block.competitors, block.cells, strict=True))[:MOST_COMPETITORS]
             ],
         )
-        for block in blocks(table)
+        for block in drawn
     ]
-    return Plot(table.title, panels, notes_on(table))
+    left = left_out(
+        bars=competitors - MOST_COMPETITORS, groups=groups - most_groups, panels=len(found) - MOST_PANELS
+    )  # fmt: skip
+    return Plot(table.title, panels, (*notes_on(table), *left))
 
 
 def lines(table: Table, x: str, labels: Labels) -> Plot:
-    """A line a row over the axis `x`, which stands in the columns, and a panel for each combination of the others."""
+    """A line a row over the axis `x`, which stands in the columns, and a panel for each combination of the others.
+
+    Of a large table the first rows and panels are drawn.
+    """
     rest = {
         _key(column.coordinates, x): {path: value for path, value in column.coordinates.items() if path != x}
         for column in table.columns
     }
-    panels = []
-    for metric in table.metrics:
-        for key, place in rest.items():
-            panels.append(_over(table, metric.name, x, key, labels.entry(place) if place else "", labels))
-    return Plot(table.title, panels, notes_on(table))
+    places = [(metric.name, key, place) for metric in table.metrics for key, place in rest.items()]
+    panels = [
+        _over(table, metric, x, key, labels.entry(place) if place else "", labels)
+        for metric, key, place in places[:MOST_PANELS]
+    ]
+    rows = len({row.label for row in table.rows})
+    left = left_out(lines=rows - MOST_COMPETITORS, panels=len(places) - MOST_PANELS)
+    return Plot(table.title, panels, (*notes_on(table), *left))
 
 
 def wishes_over(sweep: Sweep, preset: Preset | None, wishes: Wishes, x: str | None) -> tuple[Wishes, str]:
@@ -90,9 +105,10 @@ def _over(table: Table, metric: str, x: str, key: tuple[str, ...], title: str, l
     marks: list[Mark] = []
     names = list(dict.fromkeys(row.label for row in table.rows))
     for row, cells in zip(table.rows, table.cells, strict=True):
-        if row.metric not in (None, metric):
+        number = names.index(row.label)
+        if row.metric not in (None, metric) or number >= MOST_COMPETITORS:
             continue
-        number, points = names.index(row.label), list(_points(table, cells, x, key))
+        points = list(_points(table, cells, x, key))
         numbered = sorted((float(place), cell) for place, cell in points if isinstance(place, (int, float)))
         if numbered:
             found.append(_line(row.label, number, numbered))

@@ -103,7 +103,7 @@ Series: TypeAlias = Annotated[
 )
 def get_job_svg(here: Here, job_id: JobId, series: Series = None) -> Response:
     """The metrics over the steps of the run, drawn: a panel a quantity."""
-    return _job_plot(here, job_id, split(series) or (), "svg")
+    return _job_plot(here, job_id, series, "svg")
 
 
 @router.get(
@@ -115,7 +115,7 @@ def get_job_svg(here: Here, job_id: JobId, series: Series = None) -> Response:
 )
 def get_job_png(here: Here, job_id: JobId, series: Series = None) -> Response:
     """The metrics over the steps of the run, drawn: a panel a quantity."""
-    return _job_plot(here, job_id, split(series) or (), "png")
+    return _job_plot(here, job_id, series, "png")
 
 
 def _plot(here: Context, request: Request, sweep_id: str, drawn: Drawing, form: Format, known: str | None) -> Response:
@@ -148,9 +148,10 @@ def _draw(here: Context, sweep: Sweep, drawn: Drawing, form: Format) -> bytes:
     return curves(table, outcomes, here.store.metrics, series).rendered(form)
 
 
-def _job_plot(here: Context, job_id: str, series: tuple[str, ...], form: Format) -> Response:
+def _job_plot(here: Context, job_id: str, series: Names, form: Format) -> Response:
     job = here.store.get(job_id)
     name = one_line(job.name or "") or f"{job.spec.task.name} · {job.spec.estimator.name}"
     with refusing_what_does_not_fit(metric="series"):
-        image = curves_of_job(f"{name} · seed {job.spec.seed}", here.store.metrics(job_id), series).rendered(form)
+        wanted = split(series, "series") or ()
+        image = curves_of_job(f"{name} · seed {job.spec.seed}", here.store.metrics(job_id), wanted).rendered(form)
     return Response(image, headers={"Cache-Control": "no-cache"}, media_type=IMAGES[form])

@@ -34,6 +34,8 @@ TEXTS: Final = tuple(MEDIA_TYPES.values())
 ENDINGS: Final[dict[TextFormat, str]] = {"csv": "csv", "markdown": "md", "latex": "tex"}
 
 Names: TypeAlias = list[str] | None
+MOST_NAMES: Final = 32
+"""Of axes a sweep cannot have more, and more metrics are asked for in turn."""
 
 router = APIRouter(
     prefix="/v1/sweeps/{sweep_id}",
@@ -67,7 +69,9 @@ def wishes(
     ] = None,
 ) -> Wishes:
     """What the query asks for."""
-    return Wishes(split(rows), split(columns), split(metric) or None, baseline, split(select))
+    with refusing_what_does_not_fit():
+        metrics = split(metric, "metric") or None
+        return Wishes(split(rows, "rows"), split(columns, "columns"), metrics, baseline, split(select, "select"))
 
 
 Wished: TypeAlias = Annotated[Wishes, Depends(wishes)]
@@ -126,8 +130,16 @@ def refusing_what_does_not_fit(**names: str) -> Iterator[None]:
         raise Problem(Kind.INVALID_REQUEST, mistake.message, mistakes=(mistake,)) from unfitting
 
 
-def split(names: Names) -> tuple[str, ...] | None:
-    """What is separated by commas, each once; None where the parameter was not given, nothing where it was empty."""
+def split(names: Names, parameter: str) -> tuple[str, ...] | None:
+    """What is separated by commas, each once; None where the parameter was not given, nothing where it was empty.
+
+    Raises:
+        Unfitting: there are too many names.
+    """
     if names is None:
         return None
-    return tuple(dict.fromkeys(name for part in names for name in part.split(",") if name))
+    found = tuple(dict.fromkeys(name for part in names for name in part.split(",") if name))
+    if len(found) > MOST_NAMES:
+        message = f"{parameter} should name at most {MOST_NAMES}; found {len(found)}. Ask for the others separately"
+        raise Unfitting(parameter, message)
+    return found

@@ -92,6 +92,18 @@ class TestBars:
         image = bars(tabulate(found, made, wishes=Wishes(metrics=("loss",)))).rendered("svg")
         assert "c=a b" in words(image)
 
+    def test_large_tables_are_drawn_in_part(self) -> None:
+        found = sweep({"task.p": list(range(70)), "task.c": list(range(40))}, seeds=1)
+        made = outcomes(found, lambda at, seed: {f"metric_{number}": 1.0 for number in range(14)})
+        names = tuple(f"metric_{number}" for number in range(14))
+        plot = bars(tabulate(found, made, wishes=Wishes(metrics=names)))
+        assert len(plot._panels) == 12
+        assert all(isinstance(panel, BarPanel) and len(panel.bars) == 60 for panel in plot._panels)
+        assert all(isinstance(panel, BarPanel) and len(panel.groups) == 2 for panel in plot._panels)
+        assert plot._notes[1:] == (
+            "10 more bars are not drawn.", "38 more groups are not drawn.", "2 more panels are not drawn.",
+        )  # fmt: skip
+
     def test_names_are_no_markup(self) -> None:
         found = sweep({"estimator": ESTIMATORS}, name="<script>alert(1)</script>\n& $\\bad \x00")
         image = bars(tabulate(found, outcomes(found, value))).rendered("svg")
@@ -119,6 +131,14 @@ class TestLines:
         select = Selection(over=("estimator.tau",), metric="expected_loss", direction="min")
         found = sweep({"estimator": ESTIMATORS, "estimator.tau": [0.5, 1.0]}, select=select)
         assert {"0.5", "1"} <= set(self.draw(found))
+
+    def test_large_tables_are_drawn_in_part(self) -> None:
+        found = sweep({"task.q": list(range(70)), "task.c": list(range(20)), "task.p": [2, 3]}, seeds=1)
+        made = outcomes(found, lambda at, seed: {"expected_loss": 1.0})
+        over, path = wishes_over(found, None, Wishes(rows=("task.q",)), "task.p")
+        plot = lines(tabulate(found, made, wishes=over), path, Labels(found.axes))
+        assert [len(panel.lines) for panel in plot._panels if isinstance(panel, LinePanel)] == [60] * 12
+        assert plot._notes[1:] == ("10 more lines are not drawn.", "8 more panels are not drawn.")
 
     @pytest.mark.parametrize(
         ("x", "message"),

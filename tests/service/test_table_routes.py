@@ -156,6 +156,7 @@ class TestTable:
             ),
             ("rows=task.q", "rows", "no axis 'task.q'; did you mean 'task.p'? Those that exist are: estimator, task.p"),
             ("baseline=exact", "baseline", "one of: reinmax, gumbel_softmax, p=2, p=3"),
+            (f"metric={','.join(f'm{number}' for number in range(33))}", "metric", "at most 32; found 33"),
             ("format=html", "format", "'json', 'csv', 'markdown' or 'latex'"),
             ("seeds=3", "seeds", "those that exist are: baseline, columns, format, metric, rows, select"),
         ],
