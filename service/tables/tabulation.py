@@ -14,6 +14,7 @@ from service.tables.comparison import compared
 from service.tables.labels import Labels, one_line
 from service.tables.layout import Layout, Wishes, direction_of, layout_of
 from service.tables.places import Places
+from service.tables.protocol import changes
 from service.tables.published import beside, is_within, published_at
 from service.tables.samples import Sample, metrics_of, samples_of
 from service.tables.statistics import interval_of_mean, note_on, paired_difference, standard_deviation
@@ -38,7 +39,9 @@ def tabulate(
     wishes = wishes or Wishes()
     known = metrics_of(outcomes)
     layout = layout_of(sweep, preset, wishes, known)
-    return _Tabulation(sweep, preset, layout, samples_of(outcomes), Labels(sweep.axes), known).table(wishes.baseline)
+    changed = changes(sweep, preset) if preset else ()
+    parts = (layout, samples_of(outcomes), Labels(sweep.axes), known, changed)
+    return _Tabulation(sweep, preset, *parts).table(wishes.baseline)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,8 @@ class _Tabulation:
     samples: tuple[Sample, ...]
     labels: Labels
     known_metrics: Sequence[str]
+    changed: Sequence[str]
+    """Paths of what is set otherwise than in the preset."""
 
     def table(self, baseline_name: str | None) -> Table:
         subject = one_line(self.sweep.name or "") or self.sweep.preset or "all"
@@ -107,7 +112,7 @@ class _Tabulation:
             selected=here.selected,
             difference=paired_difference(values, other.sample.values(metric)) if other else None,
             published=published,
-            within_published=is_within(published) if published and not self._is_short else None,
+            within_published=is_within(published) if published and self._is_as_published else None,
             notes=tuple(_notes_on(here, len(values))),
         )
 
@@ -132,14 +137,17 @@ class _Tabulation:
             least = "smallest" if select.direction == "min" else "largest"
             yield f"{', '.join(select.over)} chosen for the {least} mean {select.metric}, beneath each cell."
         if self.preset and any(cell.published for cell in there):
-            if self._is_short:
+            if self.preset.of:
                 yield f"This is the short form of {self.preset.of}: its values are not those of the published runs."
+            if self.changed:
+                names = ", ".join(self.changed)
+                yield f"Not held against the published values: {names} changed from {self.preset.name}."
             yield f"Published: {self.preset.source}"
 
     @property
-    def _is_short(self) -> bool:
-        """Whether the runs are too short to be held against the published ones."""
-        return self.preset is not None and self.preset.of is not None
+    def _is_as_published(self) -> bool:
+        """Whether the runs are those of the preset, as long and with its settings."""
+        return self.preset is not None and self.preset.of is None and not self.changed
 
 
 def _notes_on(here: Chosen, n: int) -> Iterator[str]:

@@ -21,6 +21,7 @@ from tests.service.sweeps import ESTIMATORS, SIZES, by_estimator, outcomes, swee
 from worker.jobs import State
 from worker.search import SearchProgress
 from worker.sweep import Selection
+from worker.sweep_path import merged
 
 
 def cell(table: Table, row: str, column: str) -> Any:
@@ -244,13 +245,14 @@ class TestIncomplete:
 class TestPublished:
     PRESET = presets()["table-2"]
 
-    def table(self, offset: float) -> Table:
-        grid = self.PRESET.sweep.grid
-        found = sweep({path: values for path, values in grid.items() if isinstance(values, list)}, preset="table-2")
+    def table(self, offset: float, changed: dict[str, Any] | None = None, **axes: Any) -> Table:
+        grid = {path: values for path, values in self.PRESET.sweep.grid.items() if isinstance(values, list)}
+        base = merged(self.PRESET.sweep.base, changed or {})
+        found = sweep(grid | axes, preset="table-2", request={"base": base})
         known = {json.dumps(one.at): one for one in self.PRESET.published if one.metric == "train_loss"}
 
         def values(at: dict[str, Any], seed: int) -> dict[str, float]:
-            one = known[json.dumps(at)]
+            one = known[json.dumps({path: place for path, place in at.items() if path in grid})]
             return {"train_loss": one.mean + offset * (one.spread or 1.0) + 0.01 * (seed - 1), "test_loss": 100.0}
 
         return tabulate(found, outcomes(found, values), preset=self.PRESET)
@@ -283,6 +285,27 @@ class TestPublished:
         with_spread = [one for one in found if one.published and one.published.spread is not None]
         assert {one.within_published for one in with_spread} == {expected}
         assert {one.within_published for one in found if one not in with_spread} <= {None}
+
+    @pytest.mark.parametrize(
+        ("changed", "axes", "named"),
+        [
+            ({"task": {"dataset": "fashion_mnist"}}, {}, "task.dataset"),
+            ({"steps": 10}, {}, "steps"),
+            ({}, {"optimizer.lr": [0.1]}, "optimizer.lr"),
+        ],
+    )
+    def test_a_changed_preset_is_not_held_against_the_published_values(
+        self, changed: dict[str, Any], axes: dict[str, Any], named: str
+    ) -> None:
+        table = self.table(0.0, changed, **axes)
+        cells = [cell for line in table.cells for cell in line if cell]
+        assert {cell.within_published for cell in cells} == {None}
+        assert any(cell.published for cell in cells)
+        assert f"Not held against the published values: {named} changed from table-2." in table.notes
+
+    def test_where_and_when_it_runs_is_no_change(self) -> None:
+        beside = {"hardware": {"device": "cpu"}, "priority": 3, "labels": {"a": "b"}, "packing": False, "timeout_s": 9}
+        assert self.table(0.0, beside) == self.table(0.0)
 
     @pytest.mark.parametrize("name", list(presets()))
     def test_every_preset_has_a_table(self, name: str) -> None:
