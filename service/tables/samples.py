@@ -22,11 +22,18 @@ class Sample:
     """Of the cell, by path."""
     outcomes: tuple[Outcome, ...]
     """Of its jobs, however they stand."""
+    seeds: int
+    """How many jobs it was made with; those that are not among the outcomes were deleted."""
+
+    @property
+    def deleted(self) -> int:
+        """How many of its jobs are there no more."""
+        return self.seeds - len(self.outcomes)
 
     @property
     def is_complete(self) -> bool:
-        """Whether every job has succeeded."""
-        return all(outcome.status is State.SUCCEEDED for outcome in self.outcomes)
+        """Whether every job has succeeded, and is there still."""
+        return not self.deleted and all(outcome.status is State.SUCCEEDED for outcome in self.outcomes)
 
     def values(self, metric: str) -> dict[int, float]:
         """The final values by seed: only of jobs that succeeded, as those of others say nothing about the end."""
@@ -37,12 +44,16 @@ class Sample:
         }
 
 
-def samples_of(outcomes: Iterable[Outcome]) -> tuple[Sample, ...]:
-    """The cells that the outcomes belong to, by number."""
+def samples_of(outcomes: Iterable[Outcome], seeds: int) -> tuple[Sample, ...]:
+    """The cells that the outcomes belong to, by number, each of which was made with so many seeds."""
     cells: dict[int, list[Outcome]] = {}
     for outcome in outcomes:
         cells.setdefault(outcome.cell, []).append(outcome)
-    return tuple(Sample(cell, found[0].coordinates, tuple(found)) for cell, found in sorted(cells.items()))
+    # Seeds may have been added since they were counted.
+    return tuple(
+        Sample(cell, found[0].coordinates, tuple(found), max(seeds, len(found)))
+        for cell, found in sorted(cells.items())
+    )
 
 
 def metrics_of(outcomes: Iterable[Outcome]) -> tuple[str, ...]:

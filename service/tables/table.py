@@ -71,9 +71,9 @@ class TableCell(_Part):
     n: int
     """Jobs that have succeeded."""
     n_expected: int
-    """Jobs of the cell."""
+    """Jobs that the cell was made with, a seed each."""
     is_complete: bool
-    """Whether all jobs have succeeded, also of the cells that were not selected."""
+    """Whether all jobs have succeeded and none was deleted, also of the cells that were not selected."""
     best: bool = False
     """Whether its mean is the best of those it is compared with."""
     selected: dict[str, JsonValue] = Field(default_factory=dict)
@@ -145,7 +145,7 @@ class Table(_Part):
     baseline: str | None = None
     """Label of what differences are taken to."""
     is_complete: bool
-    """Whether every job of the sweep has succeeded."""
+    """Whether every job of the sweep has succeeded, and none was deleted."""
     counts: dict[State, int]
     """How many jobs of the sweep are in each state."""
     unfinished: tuple[Unfinished, ...]

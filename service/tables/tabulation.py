@@ -40,7 +40,7 @@ def tabulate(
     known = metrics_of(outcomes)
     layout = layout_of(sweep, preset, wishes, known)
     changed = changes(sweep, preset) if preset else ()
-    parts = (layout, samples_of(outcomes), Labels(sweep.axes), known, changed)
+    parts = (layout, samples_of(outcomes, len(sweep.seeds)), Labels(sweep.axes), known, changed)
     return _Tabulation(sweep, preset, *parts).table(wishes.baseline)
 
 
@@ -72,7 +72,7 @@ class _Tabulation:
             cells=tuple(map(tuple, cells)),
             compared="rows" if self.layout.compares_rows else "columns",
             baseline=places.baseline.label if places.baseline else None,
-            is_complete=bool(self.samples) and all(sample.is_complete for sample in self.samples),
+            is_complete=bool(self.samples) and self._is_complete,
             counts=dict(Counter(outcome.status for sample in self.samples for outcome in sample.outcomes)),
             unfinished=tuple(self._unfinished())[:MOST_NAMED],
             notes=tuple(self._notes(cells)),
@@ -107,7 +107,7 @@ class _Tabulation:
             sd=standard_deviation(tuple(values.values())),
             interval=interval_of_mean(tuple(values.values())),
             n=len(values),
-            n_expected=len(here.sample.outcomes),
+            n_expected=here.sample.seeds,
             is_complete=here.is_final,
             selected=here.selected,
             difference=paired_difference(values, other.sample.values(metric)) if other else None,
@@ -126,8 +126,8 @@ class _Tabulation:
     def _notes(self, cells: Sequence[Sequence[TableCell | None]]) -> Iterator[str]:
         """What has to be known, as few sentences as do."""
         there = [cell for line in cells for cell in line if cell]
-        if not all(sample.is_complete for sample in self.samples):
-            yield _progress(self.samples)
+        if not self._is_complete:
+            yield _progress(self.samples, self._deleted)
         for metric in set(self.layout.metrics).difference(self.known_metrics or self.layout.metrics):
             yield f"No job has a value of {metric}; those that exist are: {', '.join(self.known_metrics)}."
         if any(0 < cell.n < 2 for cell in there):
@@ -145,6 +145,16 @@ class _Tabulation:
             yield f"Published: {self.preset.source}"
 
     @property
+    def _deleted(self) -> int:
+        """How many jobs are there no more, those of whole cells among them."""
+        whole = max(0, self.sweep.cells - len(self.samples)) if self.samples else 0
+        return sum(sample.deleted for sample in self.samples) + whole * len(self.sweep.seeds)
+
+    @property
+    def _is_complete(self) -> bool:
+        return not self._deleted and all(sample.is_complete for sample in self.samples)
+
+    @property
     def _is_as_published(self) -> bool:
         """Whether the runs are those of the preset, as long and with its settings."""
         return self.preset is not None and self.preset.of is None and not self.changed
@@ -152,23 +162,27 @@ class _Tabulation:
 
 def _notes_on(here: Chosen, n: int) -> Iterator[str]:
     """What has to be known about one cell."""
-    outcomes = here.sample.outcomes
+    outcomes, seeds = here.sample.outcomes, here.sample.seeds
     for state in UNSUCCESSFUL:
         if count := sum(outcome.status is state for outcome in outcomes):
-            yield f"{count} of {len(outcomes)} jobs {state}; the mean is over the others"
+            yield f"{count} of {seeds} jobs {state}; the mean is over the others"
+    if here.sample.deleted:
+        yield f"{here.sample.deleted} of {seeds} jobs deleted; the mean is over the others"
     if pending := sum(outcome.status not in (State.SUCCEEDED, *UNSUCCESSFUL) for outcome in outcomes):
-        yield f"{pending} of {len(outcomes)} jobs have not ended"
+        yield f"{pending} of {seeds} jobs have not ended"
     if here.among > 1 and not here.is_final:
         yield f"chosen among {here.among} cells of which not all jobs have succeeded"
     if note := note_on(n):
         yield note
 
 
-def _progress(samples: Sequence[Sample]) -> str:
-    """How many jobs there are, and how they stand."""
+def _progress(samples: Sequence[Sample], deleted: int) -> str:
+    """How many jobs there are or were, and how they stand."""
     counts = Counter(outcome.status for sample in samples for outcome in sample.outcomes)
-    states = ", ".join(f"{counts[state]} {state}" for state in State if counts[state] and state != State.SUCCEEDED)
-    return f"Incomplete: {counts[State.SUCCEEDED]} of {counts.total()} jobs have succeeded ({states})."
+    states = [f"{counts[state]} {state}" for state in State if counts[state] and state != State.SUCCEEDED]
+    states += [f"{deleted} deleted"] if deleted else []
+    jobs = counts.total() + deleted
+    return f"Incomplete: {counts[State.SUCCEEDED]} of {jobs} jobs have succeeded ({', '.join(states)})."
 
 
 def _transposed(lines: Sequence[Sequence[TableCell | None]], length: int) -> list[list[TableCell | None]]:

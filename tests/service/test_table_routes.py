@@ -128,6 +128,13 @@ class TestTable:
         assert [(job["job"], job["status"]) for job in table["unfinished"]] == [(second, "failed")]
         assert table["counts"] == {"succeeded": 1, "failed": 1, "running": 1, "queued": 5}
 
+    def test_a_sweep_without_one_of_its_jobs_is_not_complete(self, http: httpx.Client, ended: str) -> None:
+        http.delete(f"/v1/jobs/{jobs_of(http, ended)[0]}").raise_for_status()
+        table = http.get(f"/v1/sweeps/{ended}/table").raise_for_status().json()
+        cell = table["cells"][0][0]
+        assert (cell["n"], cell["n_expected"], table["is_complete"]) == (2, 3, False)
+        assert "Incomplete: 11 of 12 jobs have succeeded (1 deleted)." in table["notes"]
+
     def test_a_preset_stands_beside_its_published_numbers(self, http: httpx.Client, store: JobStore) -> None:
         sweep = str(http.post("/v1/sweeps", json={"preset": "table-2", "seeds": 1}).raise_for_status().json()["id"])
         attempt = started(store, jobs_of(http, sweep)[0])

@@ -214,6 +214,20 @@ class TestIncomplete:
         assert any("5 of 9 jobs have succeeded (1 running, 2 failed, 1 cancelled)" in note for note in table.notes)
         assert "(2/3)" in as_markdown(table)
 
+    def test_jobs_that_were_deleted_are_missing(self) -> None:
+        found = sweep({"estimator": ESTIMATORS})
+        made = [one for one in outcomes(found, by_estimator) if one.job_id != "job_0_2" and one.cell != 2]
+        table = tabulate(found, made)
+        first, second = (line[0] for line in table.cells)
+        assert first is not None
+        assert second is not None
+        assert (first.n, first.n_expected, first.is_complete) == (2, 3, False)
+        assert (second.n, second.n_expected, second.is_complete) == (3, 3, True)
+        assert first.notes == ("1 of 3 jobs deleted; the mean is over the others",)
+        assert not table.is_complete
+        assert "Incomplete: 5 of 9 jobs have succeeded (4 deleted)." in table.notes
+        assert "(2/3)" in as_markdown(table)
+
     def test_a_sweep_that_has_just_begun_is_a_table_of_gaps(self) -> None:
         found = sweep({"estimator": ESTIMATORS, "task": SIZES})
         table = tabulate(found, outcomes(found, lambda at, seed: None))
