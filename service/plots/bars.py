@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, final
 
 from service.plots.drawing import PUBLISHED, Panel
-from service.plots.style import INK, colour
+from service.plots.style import INK, colour, hatch
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,6 +49,8 @@ class BarPanel(Panel):
     """Labels beneath the groups."""
     bars: Sequence[tuple[str, Sequence[Bar | None]]]
     """By competitor, with a bar a group; None where there is no value."""
+    numbers: Sequence[int | None] | None = None
+    """Of their colours, in the order of the legend, None for those that it does not tell; by default in order."""
 
     @property
     def width_in(self) -> float:
@@ -56,15 +58,16 @@ class BarPanel(Panel):
 
     @property
     def labels(self) -> Sequence[str]:
-        return [label for label, _ in self.bars]
+        told = [(number, label) for number, (label, _) in zip(self._numbers, self.bars, strict=True)]
+        return [label for _, label in sorted((number, label) for number, label in told if number is not None)]
 
     def draw(self, axes: Axes) -> None:
         width = GROUP_WIDTH / max(1, len(self.bars))
-        for number, (label, bars) in enumerate(self.bars):
-            places = [group - GROUP_WIDTH / 2 + (number + 0.5) * width for group in range(len(self.groups))]
-            there = [(place, bar) for place, bar in zip(places, bars, strict=True) if bar]
+        for place, (number, (label, bars)) in enumerate(zip(self._numbers, self.bars, strict=True)):
+            places = [group - GROUP_WIDTH / 2 + (place + 0.5) * width for group in range(len(self.groups))]
+            there = [(middle, bar) for middle, bar in zip(places, bars, strict=True) if bar]
             _draw_bars(axes, there, width, label, number)
-            _draw_published(axes, [(place + BESIDE * width, bar) for place, bar in there])
+            _draw_published(axes, [(middle + BESIDE * width, bar) for middle, bar in there])
         self._label(axes)
 
     def _label(self, axes: Axes) -> None:
@@ -78,7 +81,11 @@ class BarPanel(Panel):
         axes.set_ylabel(self.y_label)
         if limits := self._limits():
             axes.set_ylim(*limits)
-            axes.set_ylabel(f"{self.y_label} (axis not from 0)")
+            axes.set_ylabel(f"{self.y_label}\n(axis not from 0)")
+
+    @property
+    def _numbers(self) -> Sequence[int | None]:
+        return range(len(self.bars)) if self.numbers is None else self.numbers
 
     def _limits(self) -> tuple[float, float] | None:
         ends = [end for _, bars in self.bars for bar in bars if bar for end in bar.ends]
@@ -88,7 +95,7 @@ class BarPanel(Panel):
         return low - 0.12 * (high - low), high + 0.05 * (high - low)
 
 
-def _draw_bars(axes: Axes, bars: Sequence[tuple[float, Bar]], width: float, label: str, number: int) -> None:
+def _draw_bars(axes: Axes, bars: Sequence[tuple[float, Bar]], width: float, label: str, number: int | None) -> None:
     axes.bar(
         [place for place, _ in bars],
         [bar.mean for _, bar in bars],
@@ -96,7 +103,7 @@ def _draw_bars(axes: Axes, bars: Sequence[tuple[float, Bar]], width: float, labe
         yerr=[bar.spread or 0.0 for _, bar in bars],
         error_kw={"ecolor": INK, "elinewidth": 0.9, "capsize": 1.5},
         color=colour(number),
-        hatch=("", "////", "....", "xxxx")[number // 7 % 4],
+        hatch=hatch(number),
         edgecolor="white",
         linewidth=0.4,
         label=label,

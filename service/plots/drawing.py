@@ -21,6 +21,7 @@ PANELS_SIDE_BY_SIDE: Final = 3
 LEAST_WIDTH_IN: Final = 4.6
 MOST_WIDTH_IN: Final = 11.0
 NOTES_SIZE: Final = 7.5
+LEGEND_ROW_IN: Final = 0.19
 PUBLISHED: Final = "published"
 """Label of the values of a paper, told last."""
 DOTS_PER_INCH: Final = 200
@@ -77,7 +78,10 @@ class Plot:
         side_by_side = max(1, min(len(self._panels), PANELS_SIDE_BY_SIDE, int(MOST_WIDTH_IN / widest)))
         rows = max(1, math.ceil(len(self._panels) / side_by_side))
         width = max(LEAST_WIDTH_IN, widest * side_by_side)
-        figure = Figure(figsize=(width, 2.7 * rows + (1.1 if rows == 1 else 0.8)), layout="constrained")
+        told = list(dict.fromkeys(self._labels()))
+        legend = LEGEND_ROW_IN * max(0, math.ceil(len(told) / _columns(told, width)) - 2)
+        height = 2.7 * rows + (1.1 if rows == 1 else 0.8) + legend
+        figure = Figure(figsize=(width, height), layout="constrained")
         axes = list(figure.subplots(rows, side_by_side, squeeze=False).flat)
         for panel, ax in zip(self._panels, axes, strict=False):
             panel.draw(ax)
@@ -88,8 +92,9 @@ class Plot:
 
     def _write(self, figure: Figure, width: float) -> None:
         """Title, legend and notes."""
-        title = textwrap.fill(self._title, max(30, int(width * LETTERS_PER_INCH * 0.8)))
-        figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold", color=INK)
+        if self._title:
+            title = textwrap.fill(self._title, max(30, int(width * LETTERS_PER_INCH * 0.8)))
+            figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold", color=INK)
         notes = "\n".join(textwrap.fill(note, int(width * LETTERS_PER_INCH * 1.2)) for note in self._notes)
         handles = {
             label: handle for ax in figure.axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)
@@ -98,13 +103,11 @@ class Plot:
         if not told:
             figure.supxlabel(notes, x=0.01, ha="left", fontsize=NOTES_SIZE, color=FAINT)
             return
-        room, needed = width * LETTERS_PER_INCH, sum(len(label) + BEFORE_LABEL for label in told)
-        columns = len(told) if needed < room else max(1, int(room / (max(map(len, told)) + BEFORE_LABEL)))
         legend = figure.legend(
             [handles[label] for label in told],
             told,
             loc="outside lower left",
-            ncols=columns,
+            ncols=_columns(told, width),
             title=notes or None,
             title_fontsize=NOTES_SIZE,
             alignment="left",
@@ -115,3 +118,9 @@ class Plot:
         for panel in self._panels:
             yield from panel.labels
         yield PUBLISHED
+
+
+def _columns(told: Sequence[str], width: float) -> int:
+    """Those of a legend with these labels in a figure that is so wide."""
+    room, needed = width * LETTERS_PER_INCH, sum(len(label) + BEFORE_LABEL for label in told)
+    return len(told) if needed < room else max(1, int(room / (max(map(len, told)) + BEFORE_LABEL)))

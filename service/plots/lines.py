@@ -22,8 +22,8 @@ class Line:
 
     label: str
     """For the legend."""
-    number: int
-    """Of its colour."""
+    number: int | None
+    """Of its colour, in the order of the legend; None for one that it does not tell."""
     x: Sequence[float]
     mean: Sequence[float]
     spread: Sequence[float | None]
@@ -35,7 +35,7 @@ class Level:
     """A mean that does not depend on x."""
 
     label: str
-    number: int
+    number: int | None
     mean: float
     spread: float | None
 
@@ -44,7 +44,7 @@ class Level:
 class Mark:
     """A published value."""
 
-    number: int
+    number: int | None
     """Of the colour of the line that it belongs to."""
     x: float
     mean: float
@@ -74,7 +74,8 @@ class LinePanel(Panel):
     @property
     def labels(self) -> Sequence[str]:
         told: Sequence[Line | Level] = () if self.has_legend else (*self.lines, *self.levels)
-        return [one.label for one in sorted(told, key=lambda one: one.number)]
+        numbered = [(one.number, one.label) for one in told if one.number is not None]
+        return [label for _, label in sorted(numbered)]
 
     def draw(self, axes: Axes) -> None:
         for line in self.lines:

@@ -7,7 +7,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, TypeAlias
 
 from service.curves import thinned
-from service.plots.blocks import MOST_COMPETITORS, MOST_PANELS, Block, blocks, left_out
+from service.plots.blocks import (
+    MOST_COMPETITORS,
+    MOST_PANELS,
+    Block,
+    blocks,
+    left_out,
+    means_of,
+    numbers_of,
+    on_legend,
+    title_of,
+)
 from service.plots.drawing import Plot
 from service.plots.lines import Line, LinePanel
 from service.tables.layout import Unfitting
@@ -39,9 +49,10 @@ def curves(table: Table, outcomes: Sequence[Outcome], read: Read, wanted: str | 
     Raises:
         Unfitting: no job has such a series.
     """
-    block = next(blocks(table))
+    whole = next(blocks(table))
+    block = whole.first(MOST_COMPETITORS)
     shown = range(min(len(block.disciplines), MOST_PANELS))
-    cells = {cell.cell for line in block.cells[:MOST_COMPETITORS] for cell in line[:MOST_PANELS] if cell}
+    cells = {cell.cell for line in block.cells for cell in line[:MOST_PANELS] if cell}
     seeds = max(1, MOST_JOBS // max(1, len(cells)))
     jobs = {cell: found[:seeds] for cell, found in _jobs(outcomes, cells).items()}
     series = {cell: [read(job) for job in found] for cell, found in jobs.items()}
@@ -49,8 +60,13 @@ def curves(table: Table, outcomes: Sequence[Outcome], read: Read, wanted: str | 
     means = {
         cell: mean for cell, found in series.items() if (mean := _mean([one[name] for one in found if name in one]))
     }
-    panels = [_panel(block, number, name, means) for number in shown]
-    return Plot(table.title, panels, tuple(_notes(block, jobs, outcomes, means)))
+    colours = numbers_of([means_of(line) for line in block.cells], block.direction)
+    panels = [_panel(block, number, name, means, colours) for number in shown]
+    left = left_out(
+        lines=len(whole.competitors) - MOST_COMPETITORS, panels=len(block.disciplines) - MOST_PANELS
+    )  # fmt: skip
+    notes = (*_notes(jobs, outcomes, means), *on_legend(len(block.competitors)), *left)
+    return Plot(title_of(table), panels, notes)
 
 
 def curves_of_job(title: str, series: Mapping[str, Series], wanted: Sequence[str] = ()) -> Plot:
@@ -79,11 +95,14 @@ def curves_of_job(title: str, series: Mapping[str, Series], wanted: Sequence[str
 
 
 def _panel(
-    block: Block, discipline: int, name: str, means: Mapping[int, tuple[Series, list[float | None]]]
+    block: Block,
+    discipline: int,
+    name: str,
+    means: Mapping[int, tuple[Series, list[float | None]]],
+    colours: Sequence[int | None],
 ) -> LinePanel:
     lines = []
-    competitors = list(zip(block.competitors, block.cells, strict=True))[:MOST_COMPETITORS]
-    for number, (label, cells) in enumerate(competitors):
+    for number, label, cells in zip(colours, block.competitors, block.cells, strict=True):
         cell = cells[discipline]
         if cell and cell.cell in means:
             mean, spread = means[cell.cell]
@@ -140,7 +159,7 @@ def _family(name: str) -> str:
 
 
 def _notes(
-    block: Block, jobs: Mapping[int, Sequence[str]], outcomes: Sequence[Outcome], means: Mapping[int, object]
+    jobs: Mapping[int, Sequence[str]], outcomes: Sequence[Outcome], means: Mapping[int, object]
 ) -> Iterator[str]:
     counts = sorted({len(found) for cell, found in jobs.items() if cell in means})
     if not counts:
@@ -150,8 +169,6 @@ def _notes(
     yield "One seed each." if counts == [1] else f"Mean ± standard deviation over {span} seeds."
     if sum(map(len, _jobs(outcomes, set(jobs)).values())) > sum(map(len, jobs.values())):
         yield "Not all seeds are drawn."
-    lines, panels = len(block.competitors) - MOST_COMPETITORS, len(block.disciplines) - MOST_PANELS
-    yield from left_out(lines=lines, panels=panels)
 
 
 def _check_known(wanted: Sequence[str], known: Mapping[str, object]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -10,7 +10,17 @@ from pydantic import JsonValue
 
 from reinmax_core.presets import Preset
 from service.plots.bars import Bar, BarPanel
-from service.plots.blocks import MOST_COMPETITORS, MOST_PANELS, blocks, left_out
+from service.plots.blocks import (
+    MOST_COMPETITORS,
+    MOST_PANELS,
+    Block,
+    blocks,
+    left_out,
+    means_of,
+    numbers_of,
+    on_legend,
+    title_of,
+)
 from service.plots.drawing import Plot
 from service.plots.lines import Level, Line, LinePanel, Mark
 from service.tables.labels import Labels, shown
@@ -24,11 +34,12 @@ MOST_BARS: Final = 1440
 
 def bars(table: Table) -> Plot:
     """A panel a metric, a group a column, and a bar a row; of a large table the first of each."""
-    found = list(blocks(table))
-    drawn = found[:MOST_PANELS]
-    competitors = max((len(block.competitors) for block in drawn), default=0)
-    groups = max((len(block.disciplines) for block in drawn), default=0)
+    found = [_with_values(block) for block in blocks(table)]
+    drawn = [block.first(MOST_COMPETITORS) for block in found[:MOST_PANELS]]
+    competitors = max((len(block.competitors) for block in found), default=0)
+    groups = max((len(block.disciplines) for block in found), default=0)
     most_groups = max(1, MOST_BARS // max(1, len(drawn) * min(competitors, MOST_COMPETITORS)))
+    numbers: dict[tuple[str, ...], list[int | None]] = {}
     panels = [
         BarPanel(
             title="",
@@ -36,15 +47,18 @@ def bars(table: Table) -> Plot:
             groups=block.disciplines[:most_groups],
             bars=[
                 (label, [_bar(cell) for cell in line[:most_groups]])
-                for label, line in list(zip(block.competitors, block.cells, strict=True))[:MOST_COMPETITORS]
+                for label, line in zip(block.competitors, block.cells, strict=True)
             ],
+            # What is the best in the first panel has the same colour in all.
+            numbers=numbers.setdefault(
+                tuple(block.competitors), numbers_of([means_of(line) for line in block.cells], block.direction)
+            ),
         )
         for block in drawn
     ]
-    left = left_out(
-        bars=competitors - MOST_COMPETITORS, groups=groups - most_groups, panels=len(found) - MOST_PANELS
-    )  # fmt: skip
-    return Plot(table.title, panels, (*notes_on(table), *left))
+    told = on_legend(min(competitors, MOST_COMPETITORS))
+    left = left_out(bars=competitors - MOST_COMPETITORS, groups=groups - most_groups, panels=len(found) - MOST_PANELS)
+    return Plot(title_of(table), panels, (*notes_on(table), *told, *left))
 
 
 def lines(table: Table, x: str, labels: Labels) -> Plot:
@@ -56,14 +70,15 @@ def lines(table: Table, x: str, labels: Labels) -> Plot:
         _key(column.coordinates, x): {path: value for path, value in column.coordinates.items() if path != x}
         for column in table.columns
     }
+    numbers = _numbers_by_row(table)
     places = [(metric.name, key, place) for metric in table.metrics for key, place in rest.items()]
     panels = [
-        _over(table, metric, x, key, labels.entry(place) if place else "", labels)
+        _over(table, metric, x, key, labels.entry(place) if place else "", labels, numbers)
         for metric, key, place in places[:MOST_PANELS]
     ]
     rows = len({row.label for row in table.rows})
     left = left_out(lines=rows - MOST_COMPETITORS, panels=len(places) - MOST_PANELS)
-    return Plot(table.title, panels, (*notes_on(table), *left))
+    return Plot(title_of(table), panels, (*notes_on(table), *on_legend(len(numbers)), *left))
 
 
 def wishes_over(sweep: Sweep, preset: Preset | None, wishes: Wishes, x: str | None) -> tuple[Wishes, str]:
@@ -99,16 +114,22 @@ def notes_on(table: Table) -> tuple[str, ...]:
     return (over, *(note for note in table.notes if note.startswith("Incomplete")))
 
 
-def _over(table: Table, metric: str, x: str, key: tuple[str, ...], title: str, labels: Labels) -> LinePanel:
+def _over(
+    table: Table,
+    metric: str,
+    x: str,
+    key: tuple[str, ...],
+    title: str,
+    labels: Labels,
+    numbers: Mapping[str, int | None],
+) -> LinePanel:
     found: list[Line] = []
     levels: list[Level] = []
     marks: list[Mark] = []
-    names = list(dict.fromkeys(row.label for row in table.rows))
     for row, cells in zip(table.rows, table.cells, strict=True):
-        number = names.index(row.label)
-        if row.metric not in (None, metric) or number >= MOST_COMPETITORS:
+        if row.metric not in (None, metric) or row.label not in numbers:
             continue
-        points = list(_points(table, cells, x, key))
+        number, points = numbers[row.label], list(_points(table, cells, x, key))
         numbered = sorted((float(place), cell) for place, cell in points if isinstance(place, (int, float)))
         if numbered:
             found.append(_line(row.label, number, numbered))
@@ -117,7 +138,28 @@ def _over(table: Table, metric: str, x: str, key: tuple[str, ...], title: str, l
     return LinePanel(title, labels.axis(x), metric, found, levels, marks, over_steps=False)
 
 
-def _line(label: str, number: int, points: Sequence[tuple[float, TableCell]]) -> Line:
+def _numbers_by_row(table: Table) -> dict[str, int | None]:
+    """Of the rows that are drawn, by label."""
+    metric = table.metrics[0]
+    values: dict[str, list[float]] = {}
+    for row, cells in zip(table.rows, table.cells, strict=True):
+        known = values.setdefault(row.label, [])
+        known += means_of(cells) if row.metric in (None, metric.name) else []
+    drawn = list(values)[:MOST_COMPETITORS]
+    return dict(zip(drawn, numbers_of([values[label] for label in drawn], metric.direction), strict=True))
+
+
+def _with_values(block: Block) -> Block:
+    """The competitors that have any value."""
+    there = [number for number, line in enumerate(block.cells) if means_of(line)]
+    return replace(
+        block,
+        competitors=[block.competitors[number] for number in there],
+        cells=[block.cells[number] for number in there],
+    )
+
+
+def _line(label: str, number: int | None, points: Sequence[tuple[float, TableCell]]) -> Line:
     return Line(
         label,
         number,
@@ -127,7 +169,7 @@ def _line(label: str, number: int, points: Sequence[tuple[float, TableCell]]) ->
     )
 
 
-def _mark(number: int, place: float, cell: TableCell) -> Mark:
+def _mark(number: int | None, place: float, cell: TableCell) -> Mark:
     assert cell.published
     return Mark(number, place, cell.published.mean, cell.published.spread)
 

@@ -6,10 +6,12 @@ from typing import Any, Final
 
 INK: Final = "#222222"
 FAINT: Final = "#8a8a8a"
+OTHERS: Final = "#c4c4c4"
 COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#222222")
 """Okabe and Ito, "Color universal design", 2008, https://jfly.uni-koeln.de/color; without its yellow, too pale here."""
 MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X")
 DASHES: Final[tuple[Any, ...]] = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
+HATCHES: Final = ("", "////", "....", "xxxx")
 STYLE: Final[dict[Any, Any]] = {
     "font.family": ["DejaVu Sans", "sans-serif"],
     "font.size": 9,
@@ -39,16 +41,21 @@ STYLE: Final[dict[Any, Any]] = {
 }
 
 
-def colour(number: int) -> str:
-    """Of the competitor with that number."""
-    return COLOURS[number % len(COLOURS)]
+def colour(number: int | None) -> str:
+    """Of the competitor with that number; grey for one that the legend does not tell."""
+    return OTHERS if number is None else COLOURS[number % len(COLOURS)]
 
 
-def marker(number: int) -> str:
+def marker(number: int | None) -> str:
     """A second sign of it, for prints without colour."""
-    return MARKERS[number % len(MARKERS)]
+    return MARKERS[(number or 0) % len(MARKERS)]
 
 
-def dashes(number: int) -> Any:
+def dashes(number: int | None) -> Any:
     """Another pattern each time that the colours begin again."""
-    return DASHES[number // len(COLOURS) % len(DASHES)]
+    return DASHES[(number or 0) // len(COLOURS) % len(DASHES)]
+
+
+def hatch(number: int | None) -> str:
+    """The same for areas."""
+    return HATCHES[(number or 0) // len(COLOURS) % len(HATCHES)]

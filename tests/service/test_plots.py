@@ -21,6 +21,7 @@ from service.tables.layout import Unfitting, Wishes
 from service.tables.tabulation import tabulate
 from tests.service.sweeps import outcomes, sweep
 from worker.jobs import State
+from worker.search import SearchProgress
 from worker.series import Series
 from worker.sweep import Selection, Sweep
 
@@ -65,7 +66,7 @@ class TestBars:
         found = sweep({"estimator": estimators}, preset="table-1")
         made = outcomes(found, lambda at, seed: {"valid_accuracy": 0.6, "test_accuracy": 0.6 + seed / 100})
         image = bars(tabulate(found, made, preset=preset)).rendered("svg")
-        assert {"published", "valid_accuracy (axis not from 0)", "reinmax"} <= set(words(image))
+        assert {"published", "valid_accuracy", "(axis not from 0)", "reinmax"} <= set(words(image))
 
     def test_the_axis_begins_at_zero_unless_all_values_are_far_from_it(self) -> None:
         for means, limited in (([1.0, 3.0], False), ([100.0, 103.0], True), ([-1.0, 2.0], False), ([5.0, 5.0], False)):
@@ -100,9 +101,24 @@ class TestBars:
         assert len(plot._panels) == 12
         assert all(isinstance(panel, BarPanel) and len(panel.bars) == 60 for panel in plot._panels)
         assert all(isinstance(panel, BarPanel) and len(panel.groups) == 2 for panel in plot._panels)
-        assert plot._notes[1:] == (
+        assert plot._notes[2:] == (
             "10 more bars are not drawn.", "38 more groups are not drawn.", "2 more panels are not drawn.",
         )  # fmt: skip
+
+    def test_of_a_search_with_many_trials_the_legend_names_the_best(self) -> None:
+        rates = [10.0 ** (-number / 10) for number in range(40)]
+        found = sweep({"optimizer.lr": rates}, search=SearchProgress(metric="gap", direction="min", trials=40))
+        made = outcomes(found, lambda at, seed: {"gap": at["optimizer.lr"] + 1} if at["optimizer.lr"] < 0.5 else None)
+        plot = bars(tabulate(found, made))
+        (panel,) = plot._panels
+        assert isinstance(panel, BarPanel)
+        assert len(panel.bars) == 36  # those without a value are left out
+        assert list(panel.labels) == [f"lr={rates[39 - place]:.4g}" for place in range(12)]
+        assert "The legend names the best 12 of 36; the others are grey." in plot._notes
+        image = Image.open(io.BytesIO(plot.rendered("png")))
+        few = Image.open(io.BytesIO(bars(tabulate(found, made[-6:])).rendered("png")))
+        assert image.height > few.height
+        assert found.id not in "".join(words(plot.rendered("svg")))
 
     def test_names_are_no_markup(self) -> None:
         found = sweep({"estimator": ESTIMATORS}, name="<script>alert(1)</script>\n& $\\bad \x00")
@@ -138,7 +154,7 @@ class TestLines:
         over, path = wishes_over(found, None, Wishes(rows=("task.q",)), "task.p")
         plot = lines(tabulate(found, made, wishes=over), path, Labels(found.axes))
         assert [len(panel.lines) for panel in plot._panels if isinstance(panel, LinePanel)] == [60] * 12
-        assert plot._notes[1:] == ("10 more lines are not drawn.", "8 more panels are not drawn.")
+        assert plot._notes[2:] == ("10 more lines are not drawn.", "8 more panels are not drawn.")
 
     @pytest.mark.parametrize(
         ("x", "message"),
