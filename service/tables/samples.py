@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pydantic import JsonValue
 
 from worker.jobs import State
+from worker.reasons import PRUNED
 from worker.sweep_outcome import Outcome
 
 
@@ -34,6 +35,11 @@ class Sample:
     def is_complete(self) -> bool:
         """Whether every job has succeeded, and is there still."""
         return not self.deleted and all(outcome.status is State.SUCCEEDED for outcome in self.outcomes)
+
+    @property
+    def is_pruned(self) -> bool:
+        """Whether a search gave it up as hopeless."""
+        return any(outcome.reason == PRUNED.code for outcome in self.outcomes)
 
     def values(self, metric: str) -> dict[int, float]:
         """The final values by seed: only of jobs that succeeded, as those of others say nothing about the end."""

@@ -145,7 +145,7 @@ class Table(_Part):
     baseline: str | None = None
     """Label of what differences are taken to."""
     is_complete: bool
-    """Whether every job of the sweep has succeeded, and none was deleted."""
+    """Whether every job has succeeded, but for trials that a search pruned, and none was deleted."""
     counts: dict[State, int]
     """How many jobs of the sweep are in each state."""
     unfinished: tuple[Unfinished, ...]

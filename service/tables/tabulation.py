@@ -85,11 +85,12 @@ class _Tabulation:
             [self._cell(places, row, column) for column in range(len(places.columns))]
             for row in range(len(places.rows))
         ]
-        directions = {metric.name: metric.direction for metric in metrics}
+        directions, is_search = {metric.name: metric.direction for metric in metrics}, self.sweep.search is not None
         if self.layout.compares_rows:
-            rows, marked = compared(places.rows, places.columns, cells, directions)
+            rows, marked = compared(places.rows, places.columns, cells, directions, whole_only=is_search)
             return rows, places.columns, marked
-        columns, marked = compared(places.columns, places.rows, _transposed(cells, len(places.columns)), directions)
+        turned = _transposed(cells, len(places.columns))
+        columns, marked = compared(places.columns, places.rows, turned, directions, whole_only=is_search)
         return places.rows, columns, _transposed(marked, len(places.rows))
 
     def _cell(self, places: Places, row: int, column: int) -> TableCell | None:
@@ -126,6 +127,8 @@ class _Tabulation:
     def _notes(self, cells: Sequence[Sequence[TableCell | None]]) -> Iterator[str]:
         """What has to be known, as few sentences as do."""
         there = [cell for line in cells for cell in line if cell]
+        if pruned := sum(sample.is_pruned for sample in self.samples):
+            yield f"{pruned} of {len(self.samples)} trials were pruned as hopeless; they take no part in comparisons."
         if not self._is_complete:
             yield _progress(self.samples, self._deleted)
         for metric in set(self.layout.metrics).difference(self.known_metrics or self.layout.metrics):
@@ -152,7 +155,7 @@ class _Tabulation:
 
     @property
     def _is_complete(self) -> bool:
-        return not self._deleted and all(sample.is_complete for sample in self.samples)
+        return not self._deleted and all(sample.is_complete or sample.is_pruned for sample in self.samples)
 
     @property
     def _is_as_published(self) -> bool:

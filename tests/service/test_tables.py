@@ -228,6 +228,19 @@ class TestIncomplete:
         assert "Incomplete: 5 of 9 jobs have succeeded (4 deleted)." in table.notes
         assert "(2/3)" in as_markdown(table)
 
+    def test_pruned_trials_of_a_search_are_not_missing_and_do_not_compete(self) -> None:
+        search = SearchProgress(metric="gap", direction="min", trials=3)
+        found = sweep({"optimizer.lr": [0.1, 0.2, 0.3]}, search=search)
+        states = {(0, 1): State.CANCELLED, (0, 2): State.CANCELLED}
+        made = outcomes(found, lambda at, seed: {"gap": at["optimizer.lr"]}, states)
+        made = [replace(one, reason="pruned") if one.status is State.CANCELLED else one for one in made]
+        table = tabulate(found, made)
+        assert [line[0].best for line in table.cells if line[0]] == [False, True, False]
+        assert [row.average_rank for row in table.rows] == [None, 1.0, 2.0]
+        assert table.is_complete
+        assert table.notes[0] == "1 of 3 trials were pruned as hopeless; they take no part in comparisons."
+        assert not any(note.startswith("Incomplete") for note in table.notes)
+
     def test_a_sweep_that_has_just_begun_is_a_table_of_gaps(self) -> None:
         found = sweep({"estimator": ESTIMATORS, "task": SIZES})
         table = tabulate(found, outcomes(found, lambda at, seed: None))
