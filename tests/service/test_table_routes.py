@@ -129,8 +129,11 @@ class TestTable:
         assert table["counts"] == {"succeeded": 1, "failed": 1, "running": 1, "queued": 5}
 
     def test_a_sweep_without_one_of_its_jobs_is_not_complete(self, http: httpx.Client, ended: str) -> None:
+        tag = http.get(f"/v1/sweeps/{ended}/table").headers["ETag"]
         http.delete(f"/v1/jobs/{jobs_of(http, ended)[0]}").raise_for_status()
-        table = http.get(f"/v1/sweeps/{ended}/table").raise_for_status().json()
+        answer = http.get(f"/v1/sweeps/{ended}/table", headers={"If-None-Match": tag})
+        assert answer.status_code == 200
+        table = answer.json()
         cell = table["cells"][0][0]
         assert (cell["n"], cell["n_expected"], table["is_complete"]) == (2, 3, False)
         assert "Incomplete: 11 of 12 jobs have succeeded (1 deleted)." in table["notes"]
