@@ -20,8 +20,10 @@ from redis.retry import Retry
 from worker.fitness import DISK_REMEDY, Durability, check_server
 
 SCRIPTS = Path(__file__).parent / "scripts"
+FIRST = ("keys", "waiting", "folding", "job")
+"""What stands before all scripts."""
 PRELUDES = dict.fromkeys(("forgotten", "take", "uncalled"), ("queues",))
-"""What stands before some scripts, behind `job`, which stands before all."""
+"""What stands before some scripts, behind that."""
 PATIENCE_S = 5.0
 """A server that has not answered for so long does not serve."""
 CONNECTING_S = 2.0
@@ -208,5 +210,5 @@ class Keyspace:
 
 @cache
 def _source(script: str) -> str:
-    before = ("job", "sweep") if script.startswith("sweep_") else ("job", *PRELUDES.get(script, ()))
-    return "\n".join((SCRIPTS / f"{name}.lua").read_text() for name in (*before, script))
+    before = ("sweep",) if script.startswith("sweep_") else PRELUDES.get(script, ())
+    return "\n".join((SCRIPTS / f"{name}.lua").read_text() for name in (*FIRST, *before, script))

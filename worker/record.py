@@ -26,7 +26,7 @@ from worker.jobs import (
 from worker.refusal import RecordUnreadable
 
 FORMAT: Final = 2
-"""The format in which records are written; `worker/scripts/job.lua` has it, too.
+"""The format in which records are written; `worker/scripts/keys.lua` has it, too.
 
 1: the records of the first version, which had no such number. Each field is one of the hash, and files are objects.
 2: a job that has ended is folded, as the scripts undo, and files are rows, as they are read either way.

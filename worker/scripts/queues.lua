@@ -1,4 +1,4 @@
--- Stands behind job.lua before the scripts that look for jobs that wait.
+-- Stands before the scripts that look for jobs that wait.
 local PAGE = 100
 
 -- Versions that know no queues by need leave them as they are, whether they add a job or take one.

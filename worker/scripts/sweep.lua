@@ -1,4 +1,4 @@
--- Stands behind job.lua before the scripts about sweeps: how a sweep gets its jobs, and how it is shown.
+-- Stands before the scripts about sweeps: how a sweep gets its jobs, and how it is shown.
 -- ARGV[2] is the sweep, where a script is about one.
 
 -- Of the records of sweeps that are written here; `worker/sweep_record.py` has it, too.
