@@ -104,11 +104,15 @@ def wakes_a_second(celery: Celery, job: Job) -> float:
 
 @contextmanager
 def worker_process(url: str, folder: Path, **settings: str) -> Iterator[psutil.Process]:
-    environment = os.environ | settings | {
-        "REINMAX_REDIS_URL": url,
-        "REINMAX_STATE_DIR": str(folder),
-        "REINMAX_LOG_LEVEL": "error",
-    }
+    environment = (
+        os.environ
+        | settings
+        | {
+            "REINMAX_REDIS_URL": url,
+            "REINMAX_STATE_DIR": str(folder),
+            "REINMAX_LOG_LEVEL": "error",
+        }
+    )
     with subprocess.Popen([sys.executable, "-m", "worker", "--device", "cpu"], env=environment) as process:
         yield psutil.Process(process.pid)
         process.terminate()
