@@ -229,6 +229,20 @@ def test_events_are_sent_while_they_are_asked_for(site: Site, worker: str) -> No
         assert site.told("disable_events", worker) == "ok: task events disabled"
 
 
+def test_a_worker_for_one_queue_takes_no_jobs_of_another(site: Site, worker: str) -> None:
+    for queue in ("any", "cpu"):
+        site.told("cancel_consumer", worker, queue=queue)
+    name = site.start_worker("--queues", "cpu")
+    assert site.queues(name) == [("cpu",)]
+    elsewhere, here = site.submit(1, hardware="any"), site.submit(1, hardware="cpu")
+    assert site.finished(here).status is State.SUCCEEDED
+    assert site.job(elsewhere).status is State.QUEUED
+    os.kill(int(name.rpartition("-")[2]), signal.SIGTERM)
+    for queue in ("any", "cpu"):
+        site.told("add_consumer", worker, queue=queue)
+    assert site.finished(elsewhere).status is State.SUCCEEDED
+
+
 def get(url: str) -> Any:
     try:
         return httpx.get(url, timeout=5).raise_for_status().json()
@@ -274,15 +288,6 @@ def test_a_worker_that_is_shut_down_hands_its_job_to_another(site: Site, worker:
     assert site.store.metrics(job_id) == site.store.metrics(undisturbed.id)
     wait_for(lambda: [record.name.rpartition("-")[2] for record in site.store.workers()] == [str(another.pid)])
     site.end(another)
-
-
-def test_a_worker_for_one_queue_takes_no_jobs_of_another(site: Site) -> None:
-    name = site.start_worker("--queues", "cpu")
-    assert site.queues(name) == [("cpu",)]
-    elsewhere, here = site.submit(1, hardware="any"), site.submit(1, hardware="cpu")
-    assert site.finished(here).status is State.SUCCEEDED
-    assert site.job(elsewhere).status is State.QUEUED
-    os.kill(int(name.rpartition("-")[2]), signal.SIGTERM)
 
 
 def test_a_queue_that_cannot_be_served_is_refused(site: Site) -> None:
