@@ -22,8 +22,8 @@ demo: $(INSTALLED) ## train real jobs over HTTP, print a table, save a plot (abo
 
 # Two processes at a time, but for the tests of whole stacks, which have the machine to themselves.
 test: $(INSTALLED) ## run the test suite, without the long tests
-	$(BIN)/pytest -n 2 tests/core tests/service tests/worker
-	$(BIN)/pytest --ignore tests/core --ignore tests/service --ignore tests/worker
+	$(BIN)/pytest -n 2 --ignore tests/acceptance
+	$(BIN)/pytest tests/acceptance
 
 test-slow: $(INSTALLED) ## the long tests
 	$(BIN)/pytest -m slow

@@ -209,6 +209,7 @@ class TestTrain:
         done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=own, capture_output=True, timeout=60)
         assert done.returncode == 0, done.stderr
 
+    @pytest.mark.slow
     def test_an_interrupted_run_goes_on_to_the_same_end(self, run: Run, tmp_path: Path) -> None:
         arguments = ("train", "polynomial", "reinmax", "--steps", "1500", "--json", "--to")
         assert run(*arguments, "whole").returncode == 0

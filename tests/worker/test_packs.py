@@ -93,6 +93,7 @@ def test_with_packing_off_each_job_has_a_process_of_its_own(
         assert "side by side" not in workshop.store.logs(jobs[0])
 
 
+@pytest.mark.slow
 def test_one_is_cancelled_and_one_paused_and_resumed_while_the_others_train(workshop: Workshop) -> None:
     jobs = submitted(workshop, 4, **LONG)
     cancelled, paused, *others = jobs

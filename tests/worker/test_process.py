@@ -145,6 +145,7 @@ def test_a_worker_finds_a_job_for_which_it_was_not_woken(store: JobStore, start_
     assert store.get(job_id).status is State.SUCCEEDED
 
 
+@pytest.mark.slow
 def test_messages_are_taken_in_quick_succession_and_in_order_of_priority(
     store: JobStore, start_worker: Start, celery: Celery
 ) -> None:
