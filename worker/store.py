@@ -7,37 +7,31 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from json import dumps
-from typing import Any, Self
+from typing import Any, Self, final
 
 import redis
 
 from worker import record, series, shown
 from worker.artifacts import location
-from worker.attempt import Attempt, Checkpoint, Claim, Legacy, checkpoints_in
-from worker.call import Call, message_keys
+from worker.attempt import Checkpoint, Legacy, checkpoints_in
+from worker.dispatch import Dispatch, milliseconds
 from worker.jobs import (
     Artifact,
-    Cause,
-    Failure,
     Job,
     Reason,
     State,
     Submission,
-    WorkerRecord,
 )
 from worker.keyspace import PATIENCE_S, Keyspace, StoreUnavailable
 from worker.listing import BadCursor, Filters, Page, count_by_state, page_of_records
-from worker.reasons import CANCEL_REQUESTED, CANCELLED, LOST, LOST_FOR_GOOD, LOST_ONCE, PAUSE_REQUESTED, PAUSED
+from worker.reasons import CANCEL_REQUESTED, CANCELLED, PAUSE_REQUESTED, PAUSED
 from worker.refusal import ArtifactNotFound, IdempotencyMismatch, JobNotFound, NotAllowed, RecordUnreadable
 from worker.series import Series
-from worker.shown import jobs_of, readable_jobs_of, workers_of
+from worker.shown import jobs_of, readable_jobs_of
 
 PREFIX = "reinmax:"
 IDEMPOTENCY_LIFETIME_S = 24 * 3600
 EVENTS_A_READ = 1000
-FORGOTTEN_A_TIME = 16
-TOKEN_BYTES = 8
-FAILING_TAKES_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +55,8 @@ class Event:
     """JSON; the bare text of a `log`, the bare step of a `rewind`."""
 
 
-class JobStore:
+@final
+class JobStore(Dispatch):
     """All jobs, on one Redis or Valkey server. Every change of state is one Lua script on that server, by its clock.
 
     Safe to share between threads. Every method may raise `StoreUnavailable`.
@@ -72,7 +67,7 @@ class JobStore:
     """
 
     def __init__(self, client: redis.Redis, prefix: str = PREFIX) -> None:
-        self.keyspace = Keyspace(client, prefix)
+        super().__init__(Keyspace(client, prefix))
 
     @classmethod
     def connect(cls, url: str, prefix: str = PREFIX, *, patience_s: float = PATIENCE_S) -> Self:
@@ -200,7 +195,7 @@ class JobStore:
             keep: how many are kept; None: all.
             limit: how many are named at most.
         """
-        age = "" if keep_s is None else _milliseconds(keep_s)
+        age = "" if keep_s is None else milliseconds(keep_s)
         return tuple(self.keyspace.run("expired", age, "" if keep is None else keep, limit))
 
     def events_after(self, job_id: str, event_id: str = "0", limit: int = EVENTS_A_READ) -> tuple[Event, ...]:
@@ -260,10 +255,6 @@ class JobStore:
                 named.append(Legacy.model_validate_json(fields["artifacts"]))
         return tuple(location(job_id, part.epoch, file.name) for part in named for file in part.files)
 
-    def workers(self) -> tuple[WorkerRecord, ...]:
-        """The workers that are alive, by name."""
-        return workers_of(self.keyspace.run("workers"))
-
     def counts(self) -> dict[State, int]:
         """How many jobs are in each state."""
         return count_by_state(self.keyspace)
@@ -277,90 +268,6 @@ class JobStore:
     def changes(self) -> str:
         """Key of the stream that has an entry, with the id of the `job`, for every change of a record."""
         return self.keyspace.key("changes")
-
-    def claim(self, job_id: str, worker: WorkerRecord, lease_s: float, *, token: str | None = None) -> Claim | None:
-        """Takes a job for a worker, until the lease runs out without a beat; None if it is not to be had.
-
-        A job is to be had while it is queued, and fits into the memory of the worker.
-
-        Args:
-            job_id: the job.
-            worker: who takes it.
-            lease_s: seconds.
-            token: random; a claim whose answer got lost gives the same attempt when it is repeated with its token.
-        """
-        token = token or secrets.token_hex(TOKEN_BYTES)
-        needs = (_milliseconds(lease_s), worker.job_memory_gb, token)
-        epoch = self.keyspace.run("claim", job_id, worker.name, *needs)
-        return None if epoch is None else self._claimed(job_id, epoch)
-
-    def take(
-        self, worker: WorkerRecord, lease_s: float, *, replicas: int = 1, token: str | None = None
-    ) -> tuple[Claim, ...]:
-        """Claims the job that a worker should start next; none if there is none for it.
-
-        That is the first in the order of priority and submission of all its queues' jobs that fit. Others of the
-        same form are claimed with it, which may wait further back: as many as fit into the memory too, unless other
-        workers would be left without a job.
-
-        Args:
-            worker: who takes them.
-            lease_s: seconds until they are lost without a beat.
-            replicas: how many there may be in all.
-            token: random; a claim whose answer got lost gives the same attempts when it is repeated with its token.
-        """
-        token = token or secrets.token_hex(TOKEN_BYTES)
-        needs = (worker.name, _milliseconds(lease_s), worker.job_memory_gb, token, replicas)
-        while taken := self.keyspace.run("take", *needs, *worker.queues):
-            claims = [self._claimed(job_id, epoch) for job_id, epoch in taken]
-            if any(claims):  # the others cannot be read, and have failed
-                return tuple(claim for claim in claims if claim)
-        return ()
-
-    def attempt(self, job_id: str, epoch: int) -> Attempt:
-        """The attempt of that number, for the process that carries it out."""
-        return Attempt(self.keyspace, job_id, epoch)
-
-    def reap(self) -> tuple[Job, ...]:
-        """Ends the attempts whose lease has run out. Returns the jobs that wait again, for which to wake a worker."""
-        reasons = (LOST_ONCE, LOST_FOR_GOOD, LOST, CANCELLED, PAUSED)
-        return self._read(self.keyspace.run("reap", "", *(reason.model_dump_json() for reason in reasons)))
-
-    def forgotten(self, worker: WorkerRecord, older_than_s: float) -> tuple[Job, ...]:
-        """The first jobs in the worker's queues that fit it and for which nobody was woken for so long.
-
-        They count as woken from now on: of the workers that ask, one gets each. One that cannot be read fails.
-        """
-        limits = (worker.job_memory_gb, _milliseconds(older_than_s), FORGOTTEN_A_TIME)
-        ids = self.keyspace.run("forgotten", *limits, *worker.queues)
-        jobs = self._read(ids)
-        for unreadable in set(ids) - {job.id for job in jobs}:
-            self.claim(unreadable, worker, FAILING_TAKES_S)
-        return jobs
-
-    def uncalled(self, worker: WorkerRecord, first_queue: str | None = None) -> Call | None:
-        """For whom to wake a worker, though nobody asked for it: the first job of a queue in which no message lies.
-
-        None if a message lies in each of the worker's queues in which a job waits that fits it. The job counts as
-        woken for from now on.
-
-        Args:
-            worker: whose queues they are.
-            first_queue: which of them to look at first.
-        """
-        names = sorted(worker.queues, key=lambda name: name != first_queue)
-        queues = (dumps((name, message_keys(name))) for name in names)
-        found = self.keyspace.run("uncalled", worker.job_memory_gb, *queues)
-        return Call(found[0], found[1], int(found[2])) if found else None
-
-    def register(self, worker: WorkerRecord, lifetime_s: float) -> None:
-        """Keeps a worker among the living for `lifetime_s`."""
-        about = (worker.model_dump_json(), _milliseconds(lifetime_s), " ".join(worker.queues))
-        self.keyspace.run("register", worker.name, *about)
-
-    def unregister(self, worker_name: str) -> None:
-        """Takes a worker off the living."""
-        self.keyspace.run("unregister", worker_name)
 
     def _bring(self, action: str, job_id: str, participle: str, *reasons: Reason) -> Job:
         """Makes a change of state on request, and reads the job in the same script."""
@@ -377,14 +284,6 @@ class JobStore:
         jobs = jobs_of(answer)
         return NotAllowed(jobs[0], participle) if jobs else JobNotFound(job_id)
 
-    def _claimed(self, job_id: str, epoch: int) -> Claim | None:
-        attempt = self.attempt(job_id, epoch)
-        try:
-            return Claim(self.get(job_id), attempt, attempt.checkpoints())
-        except RecordUnreadable as unreadable:
-            attempt.fail(Cause.ERROR, Failure(type=type(unreadable).__name__, message=str(unreadable)))
-            return None
-
     def _indexes(self, job_id: str) -> Sequence[str]:
         """The indexes that a job may stand in: all there are, where its record does not tell."""
         try:
@@ -392,10 +291,6 @@ class JobStore:
         except RecordUnreadable:
             return [name.removeprefix("index:") for name in self.keyspace.names("index:")]
         return record.indexes(job.spec, job.labels, job.sweep)
-
-    def _read(self, job_ids: Sequence[str]) -> tuple[Job, ...]:
-        """Those of some jobs that can be read."""
-        return tuple(readable_jobs_of(self.keyspace.run("read", *job_ids))) if job_ids else ()
 
     def _told(self, job_id: str, kind: str) -> Iterator[str]:
         """All that a job has of one kind of event."""
@@ -416,10 +311,6 @@ class JobStore:
         with record.readable(job_id, fields):
             text = fields.get("artifacts")
             return Legacy.model_validate_json(text) if text else Legacy(epoch=0, files=())
-
-
-def _milliseconds(seconds: float) -> int:
-    return round(seconds * 1000)
 
 
 def random_part_of_id() -> str:

@@ -16,6 +16,7 @@ from worker.assignment import AssignedJob, Assignment, Failed, Places, Spoilt, S
 from worker.attempt import Claim
 from worker.call import Waiting
 from worker.conclusion import REPEAT_AFTER_S, Conclusion
+from worker.dispatch import TOKEN_BYTES
 from worker.hardware import Machine
 from worker.heartbeat import Heartbeat
 from worker.jobs import Cause, Failure, Reason, State, WorkerRecord
@@ -23,7 +24,7 @@ from worker.keyspace import StoreUnavailable
 from worker.member import Member
 from worker.settings import Settings
 from worker.standby import Standby
-from worker.store import TOKEN_BYTES, JobNotFound, JobStore, RecordUnreadable
+from worker.store import JobNotFound, JobStore, RecordUnreadable
 from worker.watch import Watch
 
 EXIT_TAKES_S = 2.0
