@@ -10,7 +10,6 @@ from pydantic import JsonValue
 
 from service.mistakes import Mistake, Written
 from worker.jobs import Submission
-from worker.sweep import Axis
 from worker.sweep_grid import Draft, InvalidCell, InvalidSweep, Place
 from worker.sweep_path import parts_of
 from worker.sweep_preset import DataMissing
@@ -57,16 +56,13 @@ def _of_cells(invalid: InvalidSweep) -> Iterator[Mistake]:
 def _place(pointer: str, draft: Draft, invalid: InvalidSweep) -> Place:
     """Where in the request that stands which is wrong in the body of a cell: on an axis, or else in the base."""
     parts = tuple(part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:])
-    located = [(axis, place) for axis, place in zip(invalid.axes, draft.places, strict=True) if place is not None]
-    covering = [one for one in located if parts_of(one[0].path) == parts[: len(parts_of(one[0].path))]]
+    covering = [one for one in draft.located if parts_of(one[0].path) == parts[: len(parts_of(one[0].path))]]
     if not covering:
         return ("base", *parts)
     axis, place = max(covering, key=lambda one: len(parts_of(one[0].path)))
     if invalid.search:
         return invalid.search.place_of(axis.path, place)
-    if axis.path in invalid.ranges:
-        return ("grid", axis.path)
-    return ("grid", axis.path, place, *_held(axis.values[place], parts[len(parts_of(axis.path)) :]))
+    return draft.grid.place_of(axis, place, tuple(_held(axis.values[place], parts[len(parts_of(axis.path)) :])))
 
 
 def _held(value: JsonValue, parts: Sequence[str]) -> Iterator[str]:
@@ -84,13 +80,13 @@ def _where(cells: Sequence[InvalidCell], invalid: InvalidSweep) -> str:
         return ""
     first = cells[0]
     if len(cells) == 1:
-        return f" (cell {first.number}: {_coordinates(first.draft, invalid.axes)})"
+        return f" (cell {first.number}: {_coordinates(first.draft)})"
     numbers = ", ".join(str(cell.number) for cell in cells[:NAMED])
     others = f" and {len(cells) - NAMED} others" if len(cells) > NAMED else ""
     return f" (cells {numbers}{others})"
 
 
-def _coordinates(draft: Draft, axes: Sequence[Axis]) -> str:
-    located = [(axis, place) for axis, place in zip(axes, draft.places, strict=True) if place is not None]
-    text = ", ".join(f"{axis.path} {json.dumps(axis.values[place], ensure_ascii=False)}" for axis, place in located)
+def _coordinates(draft: Draft) -> str:
+    values = (f"{path} {json.dumps(value, ensure_ascii=False)}" for path, value in draft.coordinates.items())
+    text = ", ".join(values)
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."

@@ -9,17 +9,9 @@ from reinmax_core.tasks.base import Task
 from worker.jobs import Reason, Submission
 from worker.search import Search, SearchProgress
 from worker.search_space import Space
+from worker.sweep_axes import flaws_of_axes, unknown_axes
 from worker.sweep_grid import Flaw, InvalidSweep
-from worker.sweep_plan import (
-    Plan,
-    body_of,
-    direction_of,
-    flaws_of_axes,
-    flaws_of_base,
-    flaws_of_seeds,
-    seeds_of,
-    unknown_axes,
-)
+from worker.sweep_plan import Plan, body_of, direction_of, flaws_of_base, flaws_of_seeds, seeds_of
 
 if TYPE_CHECKING:
     from worker.sweep_request import SweepRequest
@@ -34,17 +26,17 @@ def plan_of_search(request: SweepRequest, search: Search, most_jobs: int) -> Pla
         InvalidSweep: something does not fit, or there would be more than `most_jobs`.
     """
     space, seeds = Space(body_of(request), search), seeds_of(request.seeds)
-    flaws = [*flaws_of_base(request), *_in_search(flaws_of_axes(space.axes)), *flaws_of_seeds(seeds)]
+    flaws = [*flaws_of_base(request), *_in_search(flaws_of_axes(space.grid)), *flaws_of_seeds(seeds)]
     flaws += [*_flaws_of_kind(request), *_too_many(search, seeds, most_jobs)]
-    flaws += _in_search(unknown_axes(space.drafts, space.axes))
+    flaws += _in_search(unknown_axes(space.grid, space.drafts))
     if flaws:
         raise InvalidSweep(flaws)
     if invalid := list(space.invalid()):
-        raise InvalidSweep((), invalid, space.axes, len(space.drafts), search=search)
+        raise InvalidSweep((), invalid, len(space.drafts), search)
     if space.size is not None and space.size < search.trials:
         raise InvalidSweep([_too_few(search, space.size)])
     example = Submission.model_validate(space.drafts[0].body)
-    axes = tuple(axis.model_copy(update={"values": ()}) for axis in space.axes)
+    axes = tuple(axis.model_copy(update={"values": ()}) for axis in space.grid.axes)
     return Plan(request, axes, (), seeds, None, is_open=True, search=_goal(search, example.task), example=example)
 
 
@@ -61,8 +53,8 @@ def _goal(search: Search, task: Task) -> SearchProgress:
 
 
 def _in_search(flaws: Iterator[Flaw]) -> Iterator[Flaw]:
-    """Flaws of axes, where the fields of a search are written."""
-    return (Flaw(("search", "fields", *flaw.place[1:2]), flaw.message) for flaw in flaws)
+    """Flaws of axes, of which a search writes the values otherwise."""
+    return (Flaw(flaw.place[:3], flaw.message) for flaw in flaws)
 
 
 def _flaws_of_kind(request: SweepRequest) -> Iterator[Flaw]:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, JsonValue, ValidationError
 from worker.jobs import Submission
 from worker.search import Search, SearchedField
 from worker.sweep import Axis
-from worker.sweep_grid import Cell, Draft, InvalidCell
+from worker.sweep_grid import Cell, Draft, Grid, InvalidCell
 from worker.sweep_path import Body, Parts, has_field, parts_of, placed
 
 MOST_PROBES: Final = 1000
@@ -34,14 +34,15 @@ class Space:
 
     def __init__(self, base: Body, search: Search) -> None:
         self._base, self.search = base, search
-        self.axes = tuple(Axis(path=path, values=field.ends) for path, field in search.fields.items())
+        axes = tuple(Axis(path=path, values=field.ends) for path, field in search.fields.items())
+        self.grid = Grid(axes, ("search", "fields"))
         """The fields in order, each with its choices or its two bounds."""
 
     @cached_property
     def fields(self) -> Mapping[str, SearchedField]:
         """The fields by path; those that take whole numbers alone say so."""
         jobs = list(_valid(self.drafts))
-        whole = {axis.path: _is_whole(parts_of(axis.path), number, jobs) for number, axis in enumerate(self.axes)}
+        whole = {axis.path: _is_whole(parts_of(axis.path), number, jobs) for number, axis in enumerate(self.grid.axes)}
         return {
             path: field.model_copy(update={"integer": True}) if field.choices is None and whole[path] else field
             for path, field in self.search.fields.items()
@@ -89,10 +90,10 @@ class Space:
         return [self._draft(places) for places in probes]
 
     def _draft(self, places: Places) -> Draft:
-        values = {axis.path: axis.values[place] for axis, place in zip(self.axes, places, strict=True)}
+        values = {axis.path: axis.values[place] for axis, place in zip(self.grid.axes, places, strict=True)}
         body, applying = self._filled(values)
-        located = zip(self.axes, places, strict=True)
-        return Draft(tuple(place if axis.path in applying else None for axis, place in located), body)
+        located = zip(self.grid.axes, places, strict=True)
+        return Draft(self.grid, tuple(place if axis.path in applying else None for axis, place in located), body)
 
     def _filled(self, values: Mapping[str, JsonValue]) -> tuple[Body, set[str]]:
         """The body with these values, and the paths of those that it has a field for."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import JsonValue
 
@@ -13,16 +12,12 @@ from reinmax_core.tasks.base import Task
 from worker.jobs import Submission
 from worker.search import SearchProgress
 from worker.sweep import Axis, Selection
-from worker.sweep_grid import Cell, Draft, Flaw, InvalidSweep, cells_of, drafts
-from worker.sweep_path import SHORT_FORMS, fields_beside, has_field, parts_of, unknown_field
-from worker.sweep_values import Choice, Range
+from worker.sweep_axes import SEEDS_REMEDY, flaws_of_grids, in_common, unknown_axes
+from worker.sweep_grid import Cell, Draft, Flaw, Grid, InvalidSweep, cells_of, drafts
+from worker.sweep_values import Choice
 
 if TYPE_CHECKING:
     from worker.sweep_request import SweepRequest
-
-SEEDS_REMEDY: Final = "the seeds of a sweep stand in `seeds`, as a number or a list"
-LOOKED_AT: Final = 100
-"""So many cells are looked at for the fields that there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,20 +62,26 @@ def plan_of(request: SweepRequest, most_jobs: int) -> Plan:
     Raises:
         InvalidSweep: something does not fit, or there would be more than `most_jobs`.
     """
-    axes = tuple(Axis(path=path, values=tuple(_listed(values))) for path, values in request.grid.items())
     seeds = seeds_of(request.seeds)
-    if flaws := [*flaws_of_base(request), *flaws_of_axes(axes), *flaws_of_seeds(seeds)]:
+    if flaws := [*flaws_of_base(request), *flaws_of_grids(request.grids), *flaws_of_seeds(seeds)]:
         raise InvalidSweep(flaws)
-    most_cells = max(1, most_jobs // len(seeds))
-    found = drafts(body_of(request), axes, most_cells + 1)
-    if flaws := [*_too_many(len(found), seeds, most_jobs), *unknown_axes(found, axes), *_flaws_of_choice(request)]:
+    axes, grids = in_common(request.grids)
+    found = _drafts(request, grids, max(1, most_jobs // len(seeds)) + 1)
+    if flaws := [*_too_many(sum(map(len, found)), seeds, most_jobs)]:
         raise InvalidSweep(flaws)
-    cells = cells_of(found, axes, [path for path, values in request.grid.items() if isinstance(values, Range)])
+    unknown = (flaw for grid, own in zip(grids, found, strict=True) for flaw in unknown_axes(grid, own))
+    if flaws := [*unknown, *_flaws_of_choice(request, axes)]:
+        raise InvalidSweep(flaws)
+    cells = cells_of([draft for own in found for draft in own], axes)
     return Plan(request, axes, cells, seeds, _selection(request.select, cells) if request.select else None)
 
 
-def _listed(values: Sequence[JsonValue] | Range) -> Sequence[JsonValue]:
-    return values.values if isinstance(values, Range) else values
+def _drafts(request: SweepRequest, grids: Sequence[Grid], most: int) -> list[list[Draft]]:
+    """The cells of each grid, no more than `most` in all."""
+    base, found = body_of(request), list[list[Draft]]()
+    for grid in grids:
+        found.append(drafts(base, grid, most - sum(map(len, found))))
+    return found
 
 
 def body_of(request: SweepRequest) -> Mapping[str, JsonValue]:
@@ -104,26 +105,6 @@ def flaws_of_seeds(seeds: Sequence[int]) -> Iterator[Flaw]:
             yield Flaw(("seeds", place), f"seed {seed} stands here a second time; name each seed once")
 
 
-def flaws_of_axes(axes: Sequence[Axis]) -> Iterator[Flaw]:
-    """What is wrong with them, whatever the base is."""
-    paths: dict[tuple[str, ...], str] = {}
-    for axis in axes:
-        before = paths.setdefault(parts_of(axis.path), axis.path)
-        if before != axis.path:
-            yield Flaw(("grid", axis.path), f"{axis.path} is the same field as {before}; leave one of the two")
-        if axis.path == "seed":
-            yield Flaw(("grid", "seed"), f"seed cannot be an axis; {SEEDS_REMEDY}")
-        yield from _flaws_of_values(axis)
-
-
-def _flaws_of_values(axis: Axis) -> Iterator[Flaw]:
-    first: dict[str, int] = {}
-    for place, value in enumerate(axis.values):
-        before = first.setdefault(json.dumps(value, sort_keys=True), place)
-        if before != place:
-            yield Flaw(("grid", axis.path, place), f"the value stands on this axis twice, first at {before}; leave one")
-
-
 def _too_many(cells: int, seeds: Sequence[int], most_jobs: int) -> Iterator[Flaw]:
     if cells * len(seeds) > most_jobs:
         yield Flaw(
@@ -133,32 +114,12 @@ def _too_many(cells: int, seeds: Sequence[int], most_jobs: int) -> Iterator[Flaw
         )
 
 
-def unknown_axes(found: Sequence[Draft], axes: Sequence[Axis]) -> Iterator[Flaw]:
-    """A flaw for each axis that applies to no cell."""
-    for number, axis in enumerate(axes):
-        if all(draft.places[number] is None for draft in found):
-            yield Flaw(("grid", axis.path), _no_such_field(axis.path, found[:LOOKED_AT]))
-
-
-def _no_such_field(path: str, found: Sequence[Draft]) -> str:
-    parts = parts_of(path)
-    lengths = range(1, len(parts) + 1)
-    missing = (length for length in lengths if not any(has_field(draft.body, parts[:length]) for draft in found))
-    wrong = next(missing, len(parts))
-    fields = {field for draft in found for field in fields_beside(draft.body, parts[:wrong]) or ()}
-    if wrong == 1:
-        return unknown_field(parts[0], sorted(fields - {"seed"} | set(SHORT_FORMS)))
-    inside = ".".join(parts[: wrong - 1])
-    if not fields:
-        return f"{inside} has no fields of its own, so there is no {path}; leave it out"
-    return unknown_field(parts[wrong - 1], sorted(fields), f" in {inside} of the cells")
-
-
-def _flaws_of_choice(request: SweepRequest) -> Iterator[Flaw]:
+def _flaws_of_choice(request: SweepRequest, axes: Sequence[Axis]) -> Iterator[Flaw]:
+    paths = [axis.path for axis in axes]
     for place, path in enumerate(request.select.over if request.select else ()):
-        if path not in request.grid:
-            axes = f"those that exist are: {', '.join(request.grid)}" if request.grid else "the grid has none"
-            yield Flaw(("select", "over", place), f'there is no axis "{path}"; {axes}')
+        if path not in paths:
+            known = f"those that exist are: {', '.join(paths)}" if paths else "the grid has none"
+            yield Flaw(("select", "over", place), f'there is no axis "{path}"; {known}')
 
 
 def _selection(choice: Choice, cells: Sequence[Cell]) -> Selection:

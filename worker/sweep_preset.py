@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pydantic import JsonValue
-
 from reinmax_core.data.base import DataSet, DataSource
 from reinmax_core.presets import Preset
+from reinmax_core.presets.grid import changed
 from worker.sweep_grid import Flaw, InvalidSweep
 from worker.sweep_path import merged, nearest
 from worker.sweep_plan import Plan
@@ -30,6 +29,8 @@ class DataMissing(Exception):
 def resolved(request: SweepRequest, presets: Mapping[str, Preset]) -> SweepRequest:
     """The request with all that its preset says; what the request itself says comes first.
 
+    That is the base field by field, the grid axis by axis unless it is a list, and the rest as a whole.
+
     Raises:
         InvalidSweep: there is no such preset.
     """
@@ -37,16 +38,9 @@ def resolved(request: SweepRequest, presets: Mapping[str, Preset]) -> SweepReque
         return request
     if request.preset not in presets:
         raise InvalidSweep([Flaw(("preset",), f"there is no preset {nearest(request.preset, list(presets))}")])
-    return SweepRequest.model_validate(_over(presets[request.preset].sweep.body, request.written))
-
-
-def _over(body: dict[str, JsonValue], written: dict[str, JsonValue]) -> dict[str, JsonValue]:
-    """The body of a preset, changed: the base field by field, the grid axis by axis, the rest as a whole."""
-    base, grid = body["base"], body["grid"]
-    assert isinstance(base, dict) and isinstance(grid, dict)
-    own_grid = written.get("grid", {})
-    assert isinstance(own_grid, dict)
-    return body | written | {"base": merged(base, written.get("base", {})), "grid": grid | own_grid}
+    preset, written = presets[request.preset].sweep, request.model_dump(mode="json", exclude_unset=True)
+    base, grid = merged(preset.base, written.get("base", {})), changed(preset.grid, written.get("grid", {}))
+    return SweepRequest.model_validate(preset.body | written | {"base": base, "grid": grid})
 
 
 def check_data(plan: Plan, source: DataSource) -> None:

@@ -11,11 +11,13 @@ from reinmax_core.value import Value
 from worker.jobs import Label, LabelKey
 from worker.search import Search
 from worker.search_plan import plan_of_search
-from worker.sweep_grid import Cell
+from worker.sweep_axes import grid_of
+from worker.sweep_grid import Cell, Grid
 from worker.sweep_plan import Plan, plan_of
 from worker.sweep_values import Choice, Path, Values
 
 MOST_JOBS: Final = 10**6
+MOST_GRIDS: Final = 100
 
 Seed: TypeAlias = Annotated[StrictInt, Field(ge=0, le=LARGEST_EXACT_JSON_INTEGER)]
 Seeds: TypeAlias = Annotated[
@@ -24,6 +26,15 @@ Seeds: TypeAlias = Annotated[
     Discriminator(lambda seeds: "list" if isinstance(seeds, list | tuple) else "count"),
 ]
 """How many there are, from 0 on, or which."""
+
+
+Axes: TypeAlias = Annotated[dict[Path, Values], Field(max_length=32)]
+Grids: TypeAlias = Annotated[
+    Annotated[Axes, Tag("one grid")]
+    | Annotated[list[Axes], Field(min_length=1, max_length=MOST_GRIDS), Tag("several grids")],
+    Discriminator(lambda grid: "several grids" if isinstance(grid, list | tuple) else "one grid"),
+]
+"""Axes by the paths of their fields, or a list of such grids."""
 
 
 class Extension(Value):
@@ -42,17 +53,17 @@ class SweepRequest(Value):
         default=None,
         max_length=256,
         description="A published table or figure, as `/v1/presets` lists them. What stands beside it changes it: "
-        "`base` field by field, `grid` axis by axis.",
+        "`base` field by field, `grid` axis by axis or, by a list, as a whole.",
     )
     base: dict[str, JsonValue] = Field(
         default_factory=dict, description="The body of a job without its seed: what all cells have in common."
     )
-    grid: dict[Path, Values] = Field(
+    grid: Grids = Field(
         default_factory=dict,
-        max_length=32,
         description="What varies: for any field of a job, by its path such as `estimator.tau`, a list of values or a "
         "range. Cells are all combinations, in this order. An object with a `name` replaces what the base has there, "
-        "one without is merged into it. An axis that some estimators lack applies to the others.",
+        "one without is merged into it. An axis that some estimators lack applies to the others. A list has several "
+        "grids, each with combinations of its own; where one lacks an axis of another, the base decides.",
     )
     search: Search | None = Field(
         default=None, description="In place of a grid: fields whose best values are looked for, cell after cell."
@@ -81,6 +92,13 @@ class SweepRequest(Value):
             InvalidSweep: something does not fit, or there would be more than `most_jobs`.
         """
         return plan_of(self, most_jobs) if self.search is None else plan_of_search(self, self.search, most_jobs)
+
+    @property
+    def grids(self) -> tuple[Grid, ...]:
+        """What varies: one grid, or those of a list."""
+        if isinstance(self.grid, dict):
+            return (grid_of(self.grid, ("grid",)),)
+        return tuple(grid_of(written, ("grid", number)) for number, written in enumerate(self.grid))
 
     @property
     def written(self) -> dict[str, JsonValue]:

@@ -6,6 +6,7 @@ from typing import Annotated, Final
 
 from pydantic import Field, JsonValue
 
+from reinmax_core.presets.grid import Grid, changed
 from reinmax_core.presets.preset import Choice, Layout, Preset, Published, PublishedSweep
 from reinmax_core.value import Value
 
@@ -26,8 +27,8 @@ class Smoke(Value):
     """What is trained there."""
     base: dict[str, JsonValue] = Field(default_factory=dict)
     """Fields of the body of a job that are different, merged into those of the whole preset."""
-    grid: dict[str, JsonValue] = Field(default_factory=dict)
-    """Axes that are different."""
+    grid: Grid = Field(default_factory=dict)
+    """Axes that are different, or a list of other grids."""
     seeds: int | tuple[int, ...] = 2
     """The seeds, or how many."""
     select: Choice | None = None
@@ -76,7 +77,7 @@ class PresetFile(Value):
     def _smoke_sweep(self) -> PublishedSweep:
         return PublishedSweep(
             base=_merged(self.sweep.base, self.smoke.base),
-            grid=self.sweep.grid | self.smoke.grid,
+            grid=changed(self.sweep.grid, self.smoke.grid),
             seeds=self.smoke.seeds,
             select=self.smoke.select or self.sweep.select,
         )

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 
+from reinmax_core.presets.grid import Axes, Grid, joined
 from reinmax_core.value import Value
 
 Coordinates = dict[str, JsonValue]
@@ -27,8 +28,8 @@ class PublishedSweep(Value):
 
     base: dict[str, JsonValue]
     """The body of a job, without a seed."""
-    grid: dict[str, JsonValue]
-    """A list of values, or a range, for each axis, by the path of the field that it varies."""
+    grid: Grid
+    """What varies."""
     seeds: Annotated[int, Field(ge=1)] | Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
     """How many seeds, counted from 0, or the seeds themselves."""
     select: Choice | None = None
@@ -39,13 +40,19 @@ class PublishedSweep(Value):
         """As it is written in a request."""
         return self.model_dump(mode="json", exclude={"select"} if self.select is None else None)
 
-    def has(self, at: Coordinates) -> bool:
-        """Whether all of these are values of axes here; of an axis that is a range, any number passes as one."""
-        return all(path in self.grid and self._is_on(path, value) for path, value in at.items())
+    @property
+    def axes(self) -> Axes:
+        """The axes, each with its list of values or its range; of several grids, all that any of them has."""
+        return joined(self.grid)
 
-    def _is_on(self, path: str, value: JsonValue) -> bool:
-        values = self.grid[path]
-        return value in values if isinstance(values, list) else isinstance(value, int | float)
+    def has(self, at: Coordinates) -> bool:
+        """Whether there are cells with these values; of an axis that is a range, any number passes as one."""
+        grids = self.grid if isinstance(self.grid, list) else [self.grid]
+        return any(all(path in axes and _is_on(axes[path], value) for path, value in at.items()) for axes in grids)
+
+
+def _is_on(values: JsonValue, value: JsonValue) -> bool:
+    return value in values if isinstance(values, list) else isinstance(value, int | float)
 
 
 class Layout(Value):
@@ -128,7 +135,7 @@ class Preset(Value):
                 yield f"{where} should be the only one there, but stands there twice; leave one of them"
 
     def _flaws_of_layout(self) -> Iterator[str]:
-        axes, chosen = set(self.sweep.grid), self.sweep.select.over if self.sweep.select else ()
+        axes, chosen = set(self.sweep.axes), self.sweep.select.over if self.sweep.select else ()
         shown = (*self.layout.rows, *self.layout.columns, *chosen)
         for path in dict.fromkeys(shown):
             if path not in axes:

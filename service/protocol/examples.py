@@ -36,6 +36,17 @@ GRID: Final = {
     "labels": {"study": "rates"},
 }
 
+GRIDS: Final = {
+    "base": {"task": "polynomial", "steps": 2000},
+    "grid": [
+        {"estimator": ["reinmax", "straight_through"], "estimator.tau": [1.0, 1.3, 1.5]},
+        {"estimator": ["gumbel_softmax"], "estimator.tau": [0.3, 0.5, 1.0]},
+        {"estimator": ["exact"]},
+    ],
+    "seeds": 5,
+    "select": {"over": ["estimator.tau"]},
+}
+
 COUPLED: Final = {
     "base": {"task": {"name": "categorical_vae", "dataset": "mnist"}, "estimator": "reinmax"},
     "grid": {"task": [{"categories": 8, "latents": 4}, {"categories": 4, "latents": 24}]},
@@ -58,6 +69,7 @@ PRESET: Final = {"preset": "table-2-smoke", "seeds": 3}
 
 SWEEPS: Final[dict[str, Example]] = {
     "grid": Example(summary="A grid", description="Lists, a range, and an axis that one estimator lacks.", value=GRID),
+    "grids": Example(summary="Several grids", description="Temperatures that suit each estimator.", value=GRIDS),
     "coupled": Example(summary="Coupled fields", description="Objects stand for several fields.", value=COUPLED),
     "search": Example(summary="A search", description="Fields whose best values are looked for.", value=SEARCH),
     "preset": Example(summary="A published table", description="What stands beside it changes it.", value=PRESET),

@@ -41,5 +41,5 @@ def _is_changed(axis: Axis, preset: Preset) -> bool:
     """Whether it is another axis than the preset's, of which published numbers do not say at which value they are."""
     if axis.path in BESIDE_THE_RESULT or any(axis.path in known.at for known in preset.published):
         return False
-    known = preset.sweep.grid.get(axis.path)
+    known = preset.sweep.axes.get(axis.path)
     return known is None or (isinstance(known, list) and any(value not in known for value in axis.values))

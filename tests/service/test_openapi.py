@@ -162,7 +162,7 @@ def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "names"), [("/v1/jobs", {"short", "full"}), ("/v1/sweeps", {"grid", "coupled", "preset"})]
+    ("path", "names"), [("/v1/jobs", {"short", "full"}), ("/v1/sweeps", {"grid", "grids", "coupled", "preset"})]
 )
 def test_every_example_is_accepted(document: dict[str, Any], http: httpx.Client, path: str, names: set[str]) -> None:
     examples = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["examples"]

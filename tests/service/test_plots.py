@@ -61,7 +61,7 @@ class TestBars:
 
     def test_published_values_stand_beside_them(self) -> None:
         preset = presets()["table-1"]
-        estimators = preset.sweep.grid["estimator"]
+        estimators = preset.sweep.axes["estimator"]
         assert isinstance(estimators, list)
         found = sweep({"estimator": estimators}, preset="table-1")
         made = outcomes(found, lambda at, seed: {"valid_accuracy": 0.6, "test_accuracy": 0.6 + seed / 100})

@@ -273,7 +273,7 @@ class TestPublished:
     PRESET = presets()["table-2"]
 
     def table(self, offset: float, changed: dict[str, Any] | None = None, **axes: Any) -> Table:
-        grid = {path: values for path, values in self.PRESET.sweep.grid.items() if isinstance(values, list)}
+        grid = {path: values for path, values in self.PRESET.sweep.axes.items() if isinstance(values, list)}
         base = merged(self.PRESET.sweep.base, changed or {})
         found = sweep(grid | axes, preset="table-2", request={"base": base})
         known = {json.dumps(one.at): one for one in self.PRESET.published if one.metric == "train_loss"}
@@ -286,7 +286,7 @@ class TestPublished:
 
     def test_a_short_form_is_not_held_against_the_published_values(self) -> None:
         preset = presets()["table-2-smoke"]
-        grid = {path: values for path, values in preset.sweep.grid.items() if isinstance(values, list)}
+        grid = {path: values for path, values in preset.sweep.axes.items() if isinstance(values, list)}
         found = sweep(grid, preset=preset.name)
         table = tabulate(found, outcomes(found, lambda at, seed: {"train_loss": 1.0, "test_loss": 1.0}), preset=preset)
         cells = [cell for line in table.cells for cell in line if cell]
@@ -337,7 +337,7 @@ class TestPublished:
     @pytest.mark.parametrize("name", list(presets()))
     def test_every_preset_has_a_table(self, name: str) -> None:
         preset = presets()[name]
-        grid = {path: values for path, values in preset.sweep.grid.items() if isinstance(values, list)}
+        grid = {path: values for path, values in preset.sweep.axes.items() if isinstance(values, list)}
         found = sweep(grid, seeds=2, preset=name)
         made = outcomes(found, lambda at, seed: dict.fromkeys(preset.layout.metrics, 1.0 + seed))
         table = tabulate(found, made, preset=preset)

@@ -150,7 +150,7 @@ def test_the_figures_have_the_published_settings() -> None:
         assert (run.optimizer.name, run.optimizer.lr, run.steps) == ("adam", 1e-3, 40 * 200)
         assert (run.task.latents, run.task.batch) == (128, 64)
         assert getattr(run.estimator, "tau", 1.0) == 1.0
-    for name in ("figure-gradient-quality", "figure-temperature", "figure-temperature-low"):
+    for name in ("figure-gradient-quality", "figure-temperature"):
         for found in plan(name).cells:
             run = found.submission
             assert (run.optimizer.name, run.optimizer.lr, run.steps) == ("adam", 5e-4, 50 * 600)

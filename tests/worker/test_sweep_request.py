@@ -265,7 +265,7 @@ class TestPresets:
         }
         whole = resolved(SweepRequest.model_validate(written), presets())
         plan, of_preset = whole.plan(), presets()["table-2-smoke"].sweep
-        tasks = of_preset.grid["task"]
+        tasks = of_preset.axes["task"]
         assert isinstance(tasks, list)
         assert (whole.preset, len(plan.cells), plan.seeds) == ("table-2-smoke", len(tasks), (5,))
         submission = plan.cells[0].submission
