@@ -14,7 +14,7 @@ from pydantic_core import ErrorDetails
 
 from reinmax_core.run import RunSpec
 from reinmax_core.value import Value, name_of
-from worker.jobs import Submission
+from worker.submission import Submission
 
 MOST_MISTAKES = 32
 LONGEST_VALUE = 80

@@ -9,7 +9,7 @@ from typing import Final
 from pydantic import JsonValue
 
 from service.mistakes import Mistake, Written
-from worker.jobs import Submission
+from worker.submission import Submission
 from worker.sweep_grid import Draft, InvalidCell, InvalidSweep, Place
 from worker.sweep_path import parts_of
 from worker.sweep_preset import DataMissing

@@ -6,9 +6,9 @@ from celery import Celery
 from kombu import Exchange, Queue
 
 from worker.call import KEY_PREFIX, Waiting
-from worker.jobs import HIGHEST_PRIORITY
 from worker.server_folder import ServerFolder
 from worker.settings import Settings
+from worker.submission import HIGHEST_PRIORITY
 
 RUN_JOB = "run_job"
 QUEUES = ("any", "cpu", "cuda")

@@ -9,8 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from reinmax_core.run import Result, RunSpec
 from worker.attempt import Checkpoint
-from worker.jobs import Artifact, Cause, Environment, Failure, JobProgress
+from worker.jobs import Artifact, Environment, Failure, JobProgress
 from worker.keyspace import PATIENCE_S
+from worker.submission import Cause
 
 
 class _Message(BaseModel):

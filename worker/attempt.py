@@ -12,19 +12,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
 
 from reinmax_core.run import Result
 from worker import shown
-from worker.jobs import (
-    Artifact,
-    Cause,
-    Environment,
-    Failure,
-    Job,
-    JobProgress,
-    Reason,
-    State,
-)
+from worker.jobs import Artifact, Environment, Failure, Job, JobProgress, Reason, State
 from worker.keyspace import Keyspace
 from worker.reasons import CANCELLED, PAUSE_WITHDRAWN, PAUSED
 from worker.series import Series, encode
+from worker.submission import Cause
 
 CHECKPOINTS_KEPT = 2
 LOG_LIMIT_BYTES = 2**20

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple, Protocol
 
-from worker.jobs import HIGHEST_PRIORITY
+from worker.submission import HIGHEST_PRIORITY
 
 
 class Waiting(Protocol):

@@ -12,10 +12,11 @@ from typing import Final, TypeAlias, TypeVar, final
 from worker.artifacts import ArtifactStore, ArtifactStoreUnavailable
 from worker.assignment import Failed, FencedOff, Outcome, Spoilt, Succeeded
 from worker.attempt import Attempt, Claim, Fenced
-from worker.jobs import Cause, Failure, Job, Reason, State
+from worker.jobs import Failure, Job, Reason, State
 from worker.keyspace import StoreUnavailable
 from worker.member import Ending
 from worker.store import JobNotFound, JobStore, RecordUnreadable
+from worker.submission import Cause
 
 REPEAT_AFTER_S = 0.5
 HANDED_BACK = Reason(code="worker_stopped", message="its worker was stopped; the next worker continues")

@@ -9,11 +9,12 @@ from json import dumps
 
 from worker.attempt import Attempt, Claim
 from worker.call import Call, message_keys
-from worker.jobs import Cause, Failure, Job, WorkerRecord
+from worker.jobs import Failure, Job, WorkerRecord
 from worker.keyspace import Keyspace
 from worker.reasons import CANCELLED, LOST, LOST_FOR_GOOD, LOST_ONCE, PAUSED
 from worker.refusal import RecordUnreadable
 from worker.shown import readable_jobs_of, workers_of
+from worker.submission import Cause
 
 FORGOTTEN_A_TIME = 16
 TOKEN_BYTES = 8

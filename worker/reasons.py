@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from worker.jobs import Cause, Failure, Reason
+from worker.jobs import Failure, Reason
+from worker.submission import Cause
 
 CANCELLED: Final = Reason(code="cancelled", message="cancelled on request")
 CANCEL_REQUESTED: Final = Reason(

@@ -14,16 +14,9 @@ from pydantic import ValidationError
 
 from reinmax_core import forms
 from reinmax_core.run import RunSpec
-from worker.jobs import (
-    Hardware,
-    Job,
-    JobProgress,
-    Reason,
-    State,
-    Submission,
-    WorkerRecord,
-)
+from worker.jobs import Job, JobProgress, Reason, State, WorkerRecord
 from worker.refusal import RecordUnreadable
+from worker.submission import Hardware, Submission
 
 FORMAT: Final = 2
 """The format in which records are written; `worker/scripts/keys.lua` has it, too.

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from reinmax_core.tasks.base import Task
-from worker.jobs import Reason, Submission
+from worker.jobs import Reason
 from worker.search import Search, SearchProgress
 from worker.search_space import Space
+from worker.submission import Submission
 from worker.sweep_axes import flaws_of_axes, unknown_axes
 from worker.sweep_grid import Flaw, InvalidSweep
 from worker.sweep_plan import Plan, body_of, direction_of, flaws_of_base, flaws_of_seeds, seeds_of

@@ -11,8 +11,8 @@ from typing import Final, TypeAlias, final
 
 from pydantic import BaseModel, JsonValue, ValidationError
 
-from worker.jobs import Submission
 from worker.search import Search, SearchedField
+from worker.submission import Submission
 from worker.sweep import Axis
 from worker.sweep_grid import Cell, Draft, Grid, InvalidCell
 from worker.sweep_path import Body, Parts, has_field, parts_of, placed

@@ -15,19 +15,14 @@ from worker import record, series, shown
 from worker.artifacts import location
 from worker.attempt import Checkpoint, Legacy, checkpoints_in
 from worker.dispatch import Dispatch, milliseconds
-from worker.jobs import (
-    Artifact,
-    Job,
-    Reason,
-    State,
-    Submission,
-)
+from worker.jobs import Artifact, Job, Reason, State
 from worker.keyspace import PATIENCE_S, Keyspace, StoreUnavailable
 from worker.listing import BadCursor, Filters, Page, count_by_state, page_of_records
 from worker.reasons import CANCEL_REQUESTED, CANCELLED, PAUSE_REQUESTED, PAUSED
 from worker.refusal import ArtifactNotFound, IdempotencyMismatch, JobNotFound, NotAllowed, RecordUnreadable
 from worker.series import Series
 from worker.shown import jobs_of, readable_jobs_of
+from worker.submission import Submission
 
 PREFIX = "reinmax:"
 IDEMPOTENCY_LIFETIME_S = 24 * 3600

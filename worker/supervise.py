@@ -19,12 +19,13 @@ from worker.conclusion import REPEAT_AFTER_S, Conclusion
 from worker.dispatch import TOKEN_BYTES
 from worker.hardware import Machine
 from worker.heartbeat import Heartbeat
-from worker.jobs import Cause, Failure, Reason, State, WorkerRecord
+from worker.jobs import Failure, Reason, State, WorkerRecord
 from worker.keyspace import StoreUnavailable
 from worker.member import Member
 from worker.settings import Settings
 from worker.standby import Standby
 from worker.store import JobNotFound, JobStore, RecordUnreadable
+from worker.submission import Cause
 from worker.watch import Watch
 
 EXIT_TAKES_S = 2.0

@@ -10,8 +10,8 @@ from typing import TypeAlias
 from pydantic import JsonValue, ValidationError
 from pydantic_core import ErrorDetails
 
-from worker.jobs import Submission
 from worker.search import Search
+from worker.submission import Submission
 from worker.sweep import Axis
 from worker.sweep_path import Body, has_field, parts_of, placed
 

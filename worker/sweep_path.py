@@ -10,7 +10,7 @@ from pydantic import BaseModel, JsonValue, ValidationError
 
 from reinmax_core.optimizers import Adam
 from reinmax_core.value import name_of
-from worker.jobs import Submission
+from worker.submission import Submission
 
 Body: TypeAlias = Mapping[str, JsonValue]
 Parts: TypeAlias = tuple[str, ...]

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import JsonValue
 
 from reinmax_core.tasks.base import Task
-from worker.jobs import Submission
 from worker.search import SearchProgress
+from worker.submission import Submission
 from worker.sweep import Axis, Selection
 from worker.sweep_axes import SEEDS_REMEDY, flaws_of_grids, in_common, unknown_axes
 from worker.sweep_grid import Cell, Draft, Flaw, Grid, InvalidSweep, cells_of, drafts

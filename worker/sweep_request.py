@@ -8,9 +8,9 @@ from pydantic import Discriminator, Field, JsonValue, StrictInt, Tag
 
 from reinmax_core.run import LARGEST_EXACT_JSON_INTEGER
 from reinmax_core.value import Value
-from worker.jobs import Label, LabelKey
 from worker.search import Search
 from worker.search_plan import plan_of_search
+from worker.submission import Label, LabelKey
 from worker.sweep_axes import grid_of
 from worker.sweep_grid import Cell, Grid
 from worker.sweep_plan import Plan, plan_of

@@ -17,13 +17,14 @@ from reinmax_core.trainer import Diverged, Trainer
 from worker.artifacts import ArtifactStoreUnavailable
 from worker.assignment import AssignedJob, Failed, FencedOff, Left, Outcome, Spoilt, Stopped, Succeeded
 from worker.attempt import Fenced
-from worker.jobs import Cause, Environment, Failure
+from worker.jobs import Environment, Failure
 from worker.keyspace import StoreUnavailable
 from worker.memory import ran_out
 from worker.reporter import INTERVAL_S, Reporter
 from worker.saver import Saver
 from worker.series import SeriesByName, encode
 from worker.store import JobStore
+from worker.submission import Cause
 
 
 @final

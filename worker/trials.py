@@ -12,9 +12,10 @@ from typing import final
 
 from pydantic import JsonValue
 
-from worker.jobs import TERMINAL, Cause, State
+from worker.jobs import TERMINAL, State
 from worker.reasons import PRUNED
 from worker.search import Direction
+from worker.submission import Cause
 from worker.sweep_outcome import Outcome
 
 

@@ -19,8 +19,9 @@ from service.client.download import PartialFile, find
 from service.client.exchange import Call, Exchange, answered, endpoint
 from service.client.sweeps import SweepEndpoints
 from service.client.tables import TableEndpoints
-from worker.jobs import TERMINAL, Artifact, Job, State, Submission, WorkerRecord
+from worker.jobs import TERMINAL, Artifact, Job, State, WorkerRecord
 from worker.reasons import PAUSE_REQUESTED
+from worker.submission import Submission
 
 LONGEST_HOLD_S: Final = 30.0
 JSON: Final = {"Content-Type": "application/json"}

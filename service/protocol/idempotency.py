@@ -6,7 +6,7 @@ import hashlib
 import re
 
 from service.protocol.problems import Kind, Problem
-from worker.jobs import Submission
+from worker.submission import Submission
 from worker.sweep_request import SweepRequest
 
 LONGEST_KEY = 255

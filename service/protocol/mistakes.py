@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from service.mistakes import Written, mistakes_in_parameters
 from service.protocol.problems import Kind, Problem
-from worker.jobs import Submission
+from worker.submission import Submission
 
 
 async def answer_validation_error(request: Request, error: Exception) -> Response:

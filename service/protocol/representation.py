@@ -10,7 +10,8 @@ from fastapi.responses import Response
 
 from service.protocol.conditional import matches
 from worker import record
-from worker.jobs import TERMINAL, Job, JobProgress, State, Submission, WorkerRecord
+from worker.jobs import TERMINAL, Job, JobProgress, State, WorkerRecord
+from worker.submission import Submission
 
 JSON: Final = "application/json"
 NOT_MODIFIED: Final[dict[int | str, dict[str, Any]]] = {

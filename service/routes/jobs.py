@@ -20,9 +20,10 @@ from service.protocol.parameters import LABELS, JobId, labels_in, refuse_unknown
 from service.protocol.problems import Kind, Problem, problems
 from service.protocol.representation import JSON, NOT_MODIFIED, as_it_would_be, job_answer
 from service.protocol.text import require_text
-from worker.jobs import TERMINAL, Job, State, Submission
+from worker.jobs import TERMINAL, Job, State
 from worker.listing import Filters
 from worker.retention import remove
+from worker.submission import Submission
 
 LARGEST_PAGE = 200
 CHANGE_PROBLEMS = problems(Kind.CROSS_SITE, Kind.JOB_NOT_FOUND, Kind.INVALID_STATE, Kind.RECORD_UNREADABLE)

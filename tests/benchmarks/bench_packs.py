@@ -17,8 +17,9 @@ from pathlib import Path
 from tests.benchmarks.bench_worker import STANDBY_TAKES_S, worker_process
 from worker.app import application, wake
 from worker.embedded_server import EmbeddedServer
-from worker.jobs import State, Submission
+from worker.jobs import State
 from worker.store import JobStore
+from worker.submission import Submission
 
 LOOK_EVERY_S = 0.02
 

@@ -28,8 +28,8 @@ from tests.worker.finished import run_like_a_worker
 from tests.worker.samples import submission
 from tests.worker.states import CRASH, started
 from worker.embedded_server import EmbeddedServer
-from worker.jobs import Cause
 from worker.store import JobStore
+from worker.submission import Cause
 
 POINTS = 3
 STUDIES = 10

@@ -24,8 +24,9 @@ from celery import Celery
 
 from worker.app import application, wake
 from worker.embedded_server import EmbeddedServer
-from worker.jobs import Job, State, Submission
+from worker.jobs import Job, State
 from worker.store import JobStore
+from worker.submission import Submission
 
 LOOK_EVERY_S = 0.0005
 STANDBY_TAKES_S = 6.0

@@ -34,10 +34,11 @@ from tests.service.test_jobs import started, succeeded
 from tests.worker.samples import progress
 from tests.worker.states import bring_to, standing_of
 from worker.artifacts import ArtifactStore
-from worker.jobs import Artifact, Job, State, Submission
+from worker.jobs import Artifact, Job, State
 from worker.series import Series
 from worker.settings import InvalidSettings
 from worker.store import JobStore
+from worker.submission import Submission
 
 SHORT = {"task": "polynomial", "estimator": "reinmax"}
 MODEL = bytes(range(251)) * (PART_BYTES // 200)

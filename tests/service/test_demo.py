@@ -17,7 +17,8 @@ from service.answers import Curve
 from service.demo.demonstration import ESTIMATORS, EXPONENTS, PLOTS, specs
 from service.demo.figure import draw
 from service.demo.outcome import Outcome
-from worker.jobs import Job, Submission
+from worker.jobs import Job
+from worker.submission import Submission
 
 OPTIMA = {1.5: 0.30187, 2.0: 0.20250, 3.0: 0.09113}
 """For c = 0.45, as published."""

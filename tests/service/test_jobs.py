@@ -19,8 +19,9 @@ from tests.worker.samples import ENVIRONMENT, progress, worker
 from tests.worker.states import bring_to
 from worker.artifacts import ArtifactStore
 from worker.attempt import Attempt, Order
-from worker.jobs import Artifact, Cause, Failure
+from worker.jobs import Artifact, Failure
 from worker.store import JobStore
+from worker.submission import Cause
 
 Submit = Callable[..., str]
 BODY = {"task": "polynomial", "estimator": "reinmax"}

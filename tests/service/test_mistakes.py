@@ -16,7 +16,7 @@ from reinmax_core.run import RunSpec
 from reinmax_core.tasks.base import Task
 from reinmax_core.value import discover
 from service.mistakes import Written
-from worker.jobs import Submission
+from worker.submission import Submission
 
 JSON = {"Content-Type": "application/json"}
 GOOD: dict[str, Any] = {"task": "polynomial", "estimator": "reinmax"}

@@ -17,9 +17,10 @@ from service.client import Client
 from tests.service.conftest import Run
 from tests.service.test_jobs import started
 from tests.worker.samples import progress
-from worker.jobs import Cause, Failure, JobProgress
+from worker.jobs import Failure, JobProgress
 from worker.series import Series
 from worker.store import JobStore
+from worker.submission import Cause
 
 GRID = {"estimator": ["reinmax", {"name": "gumbel_softmax", "tau": 0.5}], "task.p": [2, 3]}
 OFFSETS = {"reinmax": 0.0, "gumbel_softmax": 0.1}

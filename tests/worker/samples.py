@@ -3,7 +3,8 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from worker.jobs import Environment, JobProgress, Submission, WorkerRecord
+from worker.jobs import Environment, JobProgress, WorkerRecord
+from worker.submission import Submission
 
 ENVIRONMENT = Environment(versions={}, device="cpu", threads=1, revision=None, data={}, deterministic=True)
 

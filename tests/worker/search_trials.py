@@ -10,10 +10,11 @@ from pydantic import JsonValue
 from reinmax_core.run import Result
 from tests.worker.samples import ENVIRONMENT, progress, worker
 from worker.attempt import Attempt
-from worker.jobs import TERMINAL, Cause, Failure, State
+from worker.jobs import TERMINAL, Failure, State
 from worker.searches import Searches
 from worker.series import Series
 from worker.store import JobStore
+from worker.submission import Cause
 from worker.sweep import Sweep
 from worker.sweep_outcome import Outcome
 from worker.sweep_request import SweepRequest

@@ -5,9 +5,10 @@ from typing import Any, Final
 from reinmax_core.run import Result
 from tests.worker.samples import ENVIRONMENT, progress, worker
 from worker.attempt import Attempt
-from worker.jobs import TERMINAL, Cause, Failure, Job, Reason, State
+from worker.jobs import TERMINAL, Failure, Job, Reason, State
 from worker.listing import Filters
 from worker.store import JobStore
+from worker.submission import Cause
 
 STANDINGS: Final = (
     *(state.value for state in State),

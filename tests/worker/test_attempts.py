@@ -21,9 +21,10 @@ from tests.worker.states import (
     started,
 )
 from worker.attempt import Attempt, Checkpoint, Fenced, Order
-from worker.jobs import TERMINAL, Cause, State
+from worker.jobs import TERMINAL, State
 from worker.series import Series
 from worker.store import JobStore
+from worker.submission import Cause
 
 Submit = Callable[..., str]
 

@@ -9,13 +9,14 @@ from reinmax_core.run import Result
 from tests.servers import Line, OwnServer, line, own_server
 from tests.worker.samples import ENVIRONMENT, progress, submission, worker
 from worker.attempt import Checkpoint, Fenced
-from worker.jobs import Cause, Failure, Job, Reason, State
+from worker.jobs import Failure, Job, Reason, State
 from worker.keyspace import StoreUnavailable
 from worker.listing import Filters
 from worker.output import Output
 from worker.refusal import JobNotFound, NotAllowed
 from worker.series import Series
 from worker.store import JobStore
+from worker.submission import Cause
 
 Change = Callable[[JobStore, str], object]
 FILE = Checkpoint(epoch=1, step=10, files=())

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from tests.worker.samples import worker
 from worker.hardware import Gpu, Machine, NoSuchGpu, find_machine, parse_gpus
-from worker.jobs import Hardware
+from worker.submission import Hardware
 
 LISTING = """\
 0, GPU-aaaa, 143771, NVIDIA H200

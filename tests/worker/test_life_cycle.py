@@ -18,9 +18,10 @@ from tests.worker.states import (
     started,
 )
 from worker.attempt import Checkpoint, Order
-from worker.jobs import TERMINAL, Artifact, Cause, Job, State
+from worker.jobs import TERMINAL, Artifact, Job, State
 from worker.series import Series
 from worker.store import ArtifactNotFound, JobNotFound, JobStore, NotAllowed
+from worker.submission import Cause
 
 Submit = Callable[..., str]
 

@@ -24,10 +24,11 @@ from tests.worker.workshop import ENDLESS, Workshop, process_in_training, traini
 from worker.artifacts import ArtifactStore
 from worker.assignment import AssignedJob, Failed, Left, News, Outcome, Said, Spoilt
 from worker.hardware import Machine
-from worker.jobs import Cause, State
+from worker.jobs import State
 from worker.saver import Saver
 from worker.standby import Standby
 from worker.store import JobStore
+from worker.submission import Cause
 from worker.trainee import Trainee
 
 LEASE_S = 3.0

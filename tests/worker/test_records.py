@@ -12,11 +12,12 @@ from tests.worker.samples import progress, submission, worker
 from tests.worker.states import CRASH, RESULT, everything, started
 from worker import shown
 from worker.attempt import Checkpoint
-from worker.jobs import Cause, Failure, State
+from worker.jobs import Failure, State
 from worker.listing import Filters
 from worker.refusal import JobNotFound, NotAllowed, RecordUnreadable
 from worker.series import Series
 from worker.store import JobStore
+from worker.submission import Cause
 
 Submit = Callable[..., str]
 MOST_BYTES = 4096

@@ -11,12 +11,13 @@ from tests.worker.samples import progress
 from tests.worker.states import CRASH, RESULT, bring, everything, started
 from worker import shown
 from worker.artifacts import ArtifactStore
-from worker.jobs import TERMINAL, Cause, State
+from worker.jobs import TERMINAL, State
 from worker.listing import Filters
 from worker.refusal import NotAllowed
 from worker.retention import AT_A_TIME, LOOK_EVERY_S, Retention
 from worker.settings import Settings
 from worker.store import JobStore
+from worker.submission import Cause
 
 Submit = Callable[..., str]
 DAY_MS = 86_400_000

@@ -9,9 +9,10 @@ import pytest
 from tests.worker.samples import ENVIRONMENT, progress, submission, worker
 from tests.worker.states import CRASH, everything, started
 from worker.attempt import Checkpoint
-from worker.jobs import Cause, State
+from worker.jobs import State
 from worker.series import Series
 from worker.store import IdempotencyMismatch, JobNotFound, JobStore, StoreUnavailable
+from worker.submission import Cause
 
 Submit = Callable[..., str]
 

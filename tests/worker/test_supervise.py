@@ -19,8 +19,9 @@ from redis import Redis
 from tests.servers import line, own_server
 from tests.worker.workshop import ENDLESS, Run, Workshop, process_in_training, states
 from worker.hardware import Machine
-from worker.jobs import Cause, State
+from worker.jobs import State
 from worker.standby import Standby
+from worker.submission import Cause
 
 RUN: Final = {"steps": 1500, "log_every": 10}
 

@@ -13,11 +13,12 @@ import pytest
 from tests.worker.samples import ENVIRONMENT, progress, submission, worker
 from tests.worker.states import CRASH, RESULT, bring, claimed, everything, started
 from worker.artifacts import ArtifactStore
-from worker.jobs import Cause, State
+from worker.jobs import State
 from worker.listing import BadCursor, Filters
 from worker.refusal import IdempotencyMismatch, NotAllowed, SweepNotAllowed, SweepNotFound, SweepUnreadable
 from worker.retention import remove_sweep
 from worker.store import JobStore
+from worker.submission import Cause
 from worker.sweep import Sweep, SweepState
 from worker.sweep_estimate import estimate
 from worker.sweep_grid import InvalidSweep

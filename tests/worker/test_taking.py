@@ -12,9 +12,10 @@ from tests.worker.samples import submission, worker
 from tests.worker.states import CRASH, claimed
 from worker.app import wake
 from worker.call import message_keys
-from worker.jobs import HIGHEST_PRIORITY, Cause, Reason, State
+from worker.jobs import Reason, State
 from worker.keyspace import StoreUnavailable
 from worker.store import JobStore
+from worker.submission import HIGHEST_PRIORITY, Cause
 from worker.sweep_request import SweepRequest
 from worker.sweeps import SweepStore
 

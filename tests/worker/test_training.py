@@ -31,9 +31,10 @@ from worker.assignment import (
     Stopped,
     Succeeded,
 )
-from worker.jobs import Cause, Failure, State
+from worker.jobs import Failure, State
 from worker.saver import PATIENCE_S, Saver
 from worker.store import JobStore
+from worker.submission import Cause
 from worker.training import Training
 
 

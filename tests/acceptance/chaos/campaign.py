@@ -15,8 +15,9 @@ from tests.acceptance.chaos.calls import Caller
 from tests.acceptance.chaos.faults import schedule
 from tests.acceptance.chaos.saboteur import Saboteur
 from tests.acceptance.chaos.stack import LOOK_S, Stack
-from worker.jobs import HIGHEST_MAX_ATTEMPTS, TERMINAL
+from worker.jobs import TERMINAL
 from worker.keyspace import StoreUnavailable
+from worker.submission import HIGHEST_MAX_ATTEMPTS
 
 WAITING: Final = 3
 """Jobs that wait for a worker, besides those that the workers have."""
