@@ -13,6 +13,7 @@ from worker.app import application
 from worker.hardware import Machine
 from worker.standby import Standby
 from worker.store import JobStore
+from worker.sweeps import SweepStore
 
 
 @pytest.fixture
@@ -20,6 +21,11 @@ def store(redis_database: str) -> Iterator[JobStore]:
     connected = JobStore.connect(redis_database)
     yield connected
     connected.keyspace.close()
+
+
+@pytest.fixture
+def sweeps(store: JobStore) -> SweepStore:
+    return SweepStore(store)
 
 
 @pytest.fixture
