@@ -151,6 +151,7 @@ def _facts(job: Job) -> Iterator[tuple[str, RenderableType]]:
         yield "best", f"{best.metric} {best.value:.6g} at step {best.step}"
     if job.result:
         yield "trained in", duration(job.result.wall_time_s)
+        yield "peak memory", f"{job.result.peak_memory_mb:.0f} MB" if job.result.peak_memory_mb is not None else ""
         yield from ((name, Text(note, overflow="fold")) for name, note in job.result.notes.items())
     if job.error:
         yield "error", Text(f"{job.error.type}: {job.error.message}", "red")

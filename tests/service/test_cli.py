@@ -112,9 +112,10 @@ class TestLooking:
     def test_show_tells_what_numbers_do_not(self, run: Run, client: Client, store: JobStore) -> None:
         job = client.submit({"task": "polynomial", "estimator": "reinmax"})
         notes = {"cell": "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|", "images": "[some] of them"}
-        result = Result(metrics={"loss": 0.5}, best=None, wall_time_s=1.0, notes=notes)
+        result = Result(metrics={"loss": 0.5}, best=None, wall_time_s=1.0, peak_memory_mb=512.4, notes=notes)
         started(store, job.id).succeed(result, (), progress(100))
         shown = run("show", job.id).stdout
+        assert re.search(r"^peak memory +512 MB *$", shown, re.MULTILINE)
         assert all(re.search(rf"^{name} +{re.escape(note)} *$", shown, re.MULTILINE) for name, note in notes.items())
         assert client.get(job.id).result == result
         assert json.loads(run("show", job.id, "--json").stdout)["result"]["notes"] == notes
