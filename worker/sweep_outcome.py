@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pydantic import JsonValue
 
 from worker.jobs import State
+from worker.reasons import PRUNED
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,3 +31,8 @@ class Outcome:
     """Share of its steps done, 0 to 100."""
     reason: str | None = None
     """The word for why it is in this state, where the state alone does not say, such as `diverged` or `pruned`."""
+
+    @property
+    def was_pruned(self) -> bool:
+        """Whether a search gave it up as hopeless."""
+        return self.reason == PRUNED.code

@@ -91,7 +91,7 @@ def notes(table: Table) -> tuple[str, ...]:
 def unfinished(table: Table) -> tuple[str, ...]:
     """The jobs that are missing, by name, and how many more there are."""
     named = [f"{job.status}: {job.label}, seed {job.seed}, {job.job}" for job in table.unfinished]
-    more = sum(table.counts.get(state, 0) for state in UNSUCCESSFUL) - len(named)
+    more = sum(table.counts.get(state, 0) for state in UNSUCCESSFUL) - table.pruned - len(named)
     return (*named, *((f"and {more} more",) if more > 0 else ()))
 
 

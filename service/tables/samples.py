@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pydantic import JsonValue
 
 from worker.jobs import State
-from worker.reasons import PRUNED
 from worker.sweep_outcome import Outcome
 
 
@@ -39,7 +38,7 @@ class Sample:
     @property
     def is_pruned(self) -> bool:
         """Whether a search gave it up as hopeless."""
-        return any(outcome.reason == PRUNED.code for outcome in self.outcomes)
+        return any(outcome.was_pruned for outcome in self.outcomes)
 
     def values(self, metric: str) -> dict[int, float]:
         """The final values by seed: only of jobs that succeeded, as those of others say nothing about the end."""

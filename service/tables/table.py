@@ -148,7 +148,9 @@ class Table(_Part):
     """Whether every job has succeeded, but for trials that a search pruned, and none was deleted."""
     counts: dict[State, int]
     """How many jobs of the sweep are in each state."""
+    pruned: int = 0
+    """How many of the cancelled jobs a search gave up as hopeless, which are not missing."""
     unfinished: tuple[Unfinished, ...]
-    """The first of the jobs that failed or were cancelled; `counts` has how many there are."""
+    """The first of the other jobs that failed or were cancelled; `counts` has how many there are."""
     notes: tuple[str, ...]
     """What has to be known about the table, in sentences."""

@@ -74,6 +74,7 @@ class _Tabulation:
             baseline=places.baseline.label if places.baseline else None,
             is_complete=bool(self.samples) and self._is_complete,
             counts=dict(Counter(outcome.status for sample in self.samples for outcome in sample.outcomes)),
+            pruned=sum(outcome.was_pruned for sample in self.samples for outcome in sample.outcomes),
             unfinished=tuple(self._unfinished())[:MOST_NAMED],
             notes=tuple(self._notes(cells)),
         )
@@ -121,7 +122,7 @@ class _Tabulation:
         for sample in self.samples:
             label = self.labels.entry(sample.coordinates)
             for outcome in sample.outcomes:
-                if outcome.status in UNSUCCESSFUL:
+                if outcome.status in UNSUCCESSFUL and not outcome.was_pruned:
                     yield Unfinished(job=outcome.job_id, status=outcome.status, label=label, seed=outcome.seed)
 
     def _notes(self, cells: Sequence[Sequence[TableCell | None]]) -> Iterator[str]:

@@ -13,7 +13,7 @@ from scipy import stats
 from reinmax_core.presets import presets
 from service.tables.formats import as_markdown
 from service.tables.layout import Unfitting, Wishes, direction_of
-from service.tables.lines import lines
+from service.tables.lines import lines, unfinished
 from service.tables.statistics import interval_of_mean, paired_difference, ranks, standard_deviation
 from service.tables.table import Table
 from service.tables.tabulation import tabulate
@@ -240,6 +240,7 @@ class TestIncomplete:
         assert table.is_complete
         assert table.notes[0] == "1 of 3 trials were pruned as hopeless; they take no part in comparisons."
         assert not any(note.startswith("Incomplete") for note in table.notes)
+        assert (table.pruned, table.unfinished, unfinished(table)) == (2, (), ())
 
     def test_a_sweep_that_has_just_begun_is_a_table_of_gaps(self) -> None:
         found = sweep({"estimator": ESTIMATORS, "task": SIZES})
