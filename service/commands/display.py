@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, final
 
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.measure import Measurement
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from service.answers import Curve
+from service.commands.titles import title, titles
 from worker.jobs import Artifact, Job, State
 
 COLOURS: Final = {
@@ -27,22 +29,42 @@ ORDER: Final = tuple(COLOURS)
 BAR_WIDTH: Final = 20
 SPARKS: Final = "▁▂▃▄▅▆▇█"
 SPARKLINE_WIDTH: Final = 40
+LEAST_WORDS: Final = 30
+"""Columns of a list go before what jobs are has less room than this."""
 
 
-def job_list(jobs: Sequence[Job]) -> Table:
-    """A row a job, for looking things up."""
-    table = table_of("job", "what", "status", numbers=("steps", "objective", "created"))
-    for job in jobs:
-        steps, created = f"{job.progress.step} of {job.progress.steps}", f"{duration(_age_s(job.created_at))} ago"
-        table.add_row(job.id, title(job), Text(job.status, COLOURS[job.status]), steps, objective(job), created)
-    return table
+@final
+class JobList:
+    """A row a job, for looking things up; in a narrow terminal it does with fewer columns."""
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self._jobs = jobs
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        columns = [name for name, _ in LISTED]
+        while columns and self._least_width(console, columns) > options.max_width:
+            columns.pop()
+        yield self._table(columns)
+
+    def _least_width(self, console: Console, columns: Sequence[str]) -> int:
+        table = self._table(columns)
+        table.columns[1].width = LEAST_WORDS
+        return Measurement.get(console, console.options.update(max_width=10**6), table).maximum
+
+    def _table(self, columns: Sequence[str]) -> Table:
+        table = table_of("job", "what", "status", numbers=columns)
+        table.columns[1].no_wrap = False
+        for job, words in zip(self._jobs, titles(self._jobs), strict=True):
+            known = {name: show(job) for name, show in LISTED}
+            table.add_row(job.id, words, Text(job.status, COLOURS[job.status]), *(known[name] for name in columns))
+        return table
 
 
 def job_board(jobs: Sequence[Job]) -> Table:
     """A row a job, for watching: with a bar, rate and time left."""
     table = table_of("what", "status", "progress", numbers=("%", "steps/s", "left", "objective"))
-    for job in jobs:
-        table.add_row(*_row(job))
+    for job, words in zip(jobs, titles(jobs), strict=True):
+        table.add_row(words, *_row(job))
     return table
 
 
@@ -111,15 +133,18 @@ def sparkline(values: Sequence[float], width: int = SPARKLINE_WIDTH) -> str:
     return "".join(SPARKS[round((value - least) * scale)] for value in picked)
 
 
-def title(job: Job) -> str:
-    """What a job is, in a few words: its name, or its task and estimator."""
-    return job.name or f"{job.spec.task.name} · {job.spec.estimator.name}"
-
-
 def objective(job: Job) -> str:
     """The latest value of the metric that the task is about; empty if there is none yet."""
     name = job.spec.task.objective
     return f"{name} {job.metrics[name]:.5g}" if name in job.metrics else ""
+
+
+LISTED: Final[Sequence[tuple[str, Callable[[Job], str]]]] = (
+    ("steps", lambda job: f"{job.progress.step} of {job.progress.steps}"),
+    ("objective", objective),
+    ("created", lambda job: f"{duration(_age_s(job.created_at))} ago"),
+)
+"""Columns of a list beside job, what and status, the dearest first."""
 
 
 def duration(seconds: float) -> str:
@@ -162,7 +187,7 @@ def _row(job: Job) -> tuple[RenderableType, ...]:
     bar = ProgressBar(total=progress.steps, completed=progress.step, width=BAR_WIDTH, complete_style=colour)
     left = duration(progress.eta_s) if progress.eta_s is not None and job.status == State.RUNNING else ""
     status = Text(job.status, colour)
-    return title(job), status, bar, f"{progress.percent:.0f}", _rate(job), left, objective(job)
+    return status, bar, f"{progress.percent:.0f}", _rate(job), left, objective(job)
 
 
 def _rate(job: Job, unit: str = "") -> str:

@@ -12,7 +12,8 @@ from rich.text import Text
 
 from reinmax_core.tasks.polynomial import Polynomial
 from service.answers import Curve
-from service.commands.display import duration, table_of, title
+from service.commands.display import duration, table_of
+from service.commands.titles import title
 from service.demo.figure import Panel
 from worker.jobs import Job, State
 
