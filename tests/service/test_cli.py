@@ -172,6 +172,7 @@ def test_no_service_is_told_with_the_remedy(run: Run) -> None:
 
 
 class TestTrain:
+    @pytest.mark.slow
     def test_it_trains_saves_and_goes_on(self, run: Run, tmp_path: Path) -> None:
         done = run("train", "polynomial", "exact", "--steps", "60", "--to", "run", "--json")
         *steps, last = map(json.loads, done.stdout.splitlines())
@@ -184,6 +185,7 @@ class TestTrain:
         assert other.returncode == 1
         assert "another run" in other.stderr
 
+    @pytest.mark.slow
     def test_images_of_ones_own_become_pictures(self, run: Run, tmp_path: Path) -> None:
         (tmp_path / "data").mkdir()
         numpy.savez(tmp_path / "data/letters.npz", train_images=numpy.eye(28) * numpy.ones((60, 1, 1)))

@@ -100,6 +100,7 @@ def test_a_job_of_a_killed_worker_is_finished_by_another(
     assert second.poll() is None
 
 
+@pytest.mark.slow
 def test_a_stopped_worker_hands_its_job_to_another(
     store: JobStore, start_worker: Start, submit_and_wake: Callable[[int], str]
 ) -> None:
