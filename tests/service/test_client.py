@@ -106,7 +106,7 @@ def test_waiting_may_be_limited(client: Client) -> None:
     job, began = client.submit(SHORT), time.monotonic()
     with pytest.raises(JobNotFinished, match=f"{job.id} is queued at step 0 of 8000"):
         client.wait(job.id, timeout_s=0.3)
-    assert 0.3 <= time.monotonic() - began < 5
+    assert 0.3 <= time.monotonic() - began < 20
 
 
 def test_cancelling_deleting_and_what_forbids_them(client: Client, store: JobStore) -> None:
