@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -72,7 +73,7 @@ def plan_of(request: SweepRequest, most_jobs: int) -> Plan:
     unknown = (flaw for grid, own in zip(grids, found, strict=True) for flaw in unknown_axes(grid, own))
     if flaws := [*unknown, *_flaws_of_choice(request, axes)]:
         raise InvalidSweep(flaws)
-    cells = cells_of([draft for own in found for draft in own], axes)
+    cells = cells_of(_each_once(found), axes)
     return Plan(request, axes, cells, seeds, _selection(request.select, cells) if request.select else None)
 
 
@@ -82,6 +83,13 @@ def _drafts(request: SweepRequest, grids: Sequence[Grid], most: int) -> list[lis
     for grid in grids:
         found.append(drafts(base, grid, most - sum(map(len, found))))
     return found
+
+
+def _each_once(found: Sequence[Sequence[Draft]]) -> list[Draft]:
+    """The cells of all grids, without those whose values an earlier grid has, too."""
+    first: dict[str, Grid] = {}
+    each = ((json.dumps(draft.coordinates, sort_keys=True), draft) for own in found for draft in own)
+    return [draft for values, draft in each if first.setdefault(values, draft.grid) is draft.grid]
 
 
 def body_of(request: SweepRequest) -> Mapping[str, JsonValue]:

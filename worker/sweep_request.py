@@ -63,7 +63,8 @@ class SweepRequest(Value):
         description="What varies: for any field of a job, by its path such as `estimator.tau`, a list of values or a "
         "range. Cells are all combinations, in this order. An object with a `name` replaces what the base has there, "
         "one without is merged into it. An axis that some estimators lack applies to the others. A list has several "
-        "grids, each with combinations of its own; where one lacks an axis of another, the base decides.",
+        "grids, each with combinations of its own, of which those that several have count once; where one lacks an "
+        "axis of another, the base decides.",
     )
     search: Search | None = Field(
         default=None, description="In place of a grid: fields whose best values are looked for, cell after cell."

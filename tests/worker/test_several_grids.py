@@ -72,6 +72,15 @@ class TestCells:
         cells = plan([{}, {"estimator.tau": [1.5]}], base=BASE | {"estimator": "reinmax"}).cells
         assert [settings(cell) for cell in cells] == [("reinmax", 1.0), ("reinmax", 1.5)]
 
+    def test_what_several_grids_have_counts_once(self) -> None:
+        cells = plan([HIGH, {"estimator.tau": [1.5, 1], "estimator": ["straight_through", "reinmax"]}]).cells
+        assert sorted(map(settings, cells)) == [
+            ("reinmax", 1.0),
+            ("reinmax", 1.5),
+            ("straight_through", 1.0),
+            ("straight_through", 1.5),
+        ]
+
     def test_are_chosen_from_along_axes_that_some_grid_has(self) -> None:
         select = plan([HIGH, LOW, {"estimator": ["rloo"]}], select={"over": ["estimator.tau"]}).select
         assert select is not None
@@ -160,6 +169,12 @@ class TestPresets:
         of_preset = presets()["figure-temperature"].sweep
         assert whole.grid == [axes | {"optimizer.lr": [1e-3]} for axes in of_preset.grid]
         assert {cell.coordinates["optimizer.lr"] for cell in whole.plan().cells} == {1e-3}
+
+    def test_a_changed_axis_of_several_grids_makes_no_cell_twice(self) -> None:
+        written = {"preset": "figure-temperature", "grid": {"estimator.tau": [1.5]}}
+        cells = resolved(SweepRequest.model_validate(written), presets()).plan().cells
+        names = ["gumbel_softmax", "gapped_straight_through", "straight_through", "reinmax"]
+        assert list(map(settings, cells)) == [(name, 1.5) for name in names]
 
     def test_a_list_takes_the_place_of_what_a_preset_varies(self) -> None:
         written = {"preset": "table-2", "grid": [{"estimator": ["reinmax"]}, {"estimator": ["exact"]}]}
