@@ -78,9 +78,9 @@ def unknown_axes(grid: Grid, found: Sequence[Draft]) -> Iterator[Flaw]:
 
 def _key(value: JsonValue) -> Hashable:
     """The same for two values that JSON has as the same, such as 1 and 1.0."""
-    if isinstance(value, (bool, dict, list)) or value is None:
-        return json.dumps(value, sort_keys=True), type(value)
-    return value
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return value
+    return json.dumps(value, sort_keys=True)
 
 
 def _ascend(values: Sequence[JsonValue]) -> bool:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Final, final
+from typing import Final
 
-from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
-from rich.measure import Measurement
-from rich.progress_bar import ProgressBar
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from service.answers import Curve
-from service.commands.titles import title, titles
+from service.commands.titles import title
 from worker.jobs import Artifact, Job, State
 
 COLOURS: Final = {
@@ -26,52 +24,14 @@ COLOURS: Final = {
     State.SUCCEEDED: "green",
 }
 ORDER: Final = tuple(COLOURS)
-BAR_WIDTH: Final = 20
 SPARKS: Final = "▁▂▃▄▅▆▇█"
 SPARKLINE_WIDTH: Final = 40
-LEAST_WORDS: Final = 30
-"""Columns of a list go before what jobs are has less room than this."""
-
-
-@final
-class JobList:
-    """A row a job, for looking things up; in a narrow terminal it does with fewer columns."""
-
-    def __init__(self, jobs: Sequence[Job]) -> None:
-        self._jobs = jobs
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        columns = [name for name, _ in LISTED]
-        while columns and self._least_width(console, columns) > options.max_width:
-            columns.pop()
-        yield self._table(columns)
-
-    def _least_width(self, console: Console, columns: Sequence[str]) -> int:
-        table = self._table(columns)
-        table.columns[1].width = LEAST_WORDS
-        return Measurement.get(console, console.options.update(max_width=10**6), table).maximum
-
-    def _table(self, columns: Sequence[str]) -> Table:
-        table = table_of("job", "what", "status", numbers=columns)
-        table.columns[1].no_wrap = False
-        for job, words in zip(self._jobs, titles(self._jobs), strict=True):
-            known = {name: show(job) for name, show in LISTED}
-            table.add_row(job.id, words, Text(job.status, COLOURS[job.status]), *(known[name] for name in columns))
-        return table
-
-
-def job_board(jobs: Sequence[Job]) -> Table:
-    """A row a job, for watching: with a bar, rate and time left."""
-    table = table_of("what", "status", "progress", numbers=("%", "steps/s", "left", "objective"))
-    for job, words in zip(jobs, titles(jobs), strict=True):
-        table.add_row(words, *_row(job))
-    return table
 
 
 def line(job: Job) -> Text:
     """How a job stands, in a line."""
     progress, colour = job.progress, COLOURS[job.status]
-    facts = [f"step {progress.step} of {progress.steps}", _rate(job, " steps/s"), objective(job)]
+    facts = [f"step {progress.step} of {progress.steps}", rate(job, " steps/s"), objective(job)]
     text = Text.assemble(f"{job.id}  ", (f"{job.status:<9}", colour), f"  {title(job)}  ")
     text.append(", ".join(fact for fact in facts if fact))
     if job.status_reason:
@@ -139,14 +99,6 @@ def objective(job: Job) -> str:
     return f"{name} {job.metrics[name]:.5g}" if name in job.metrics else ""
 
 
-LISTED: Final[Sequence[tuple[str, Callable[[Job], str]]]] = (
-    ("steps", lambda job: f"{job.progress.step} of {job.progress.steps}"),
-    ("objective", objective),
-    ("created", lambda job: f"{duration(_age_s(job.created_at))} ago"),
-)
-"""Columns of a list beside job, what and status, the dearest first."""
-
-
 def duration(seconds: float) -> str:
     """A length of time in its two largest units, such as `3 min 20 s`."""
     minutes, seconds_left = divmod(round(seconds), 60)
@@ -154,6 +106,16 @@ def duration(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes_left} min"
     return f"{minutes} min {seconds_left} s" if minutes else f"{seconds_left} s"
+
+
+def rate(job: Job, unit: str = "") -> str:
+    """Steps a second; empty while they are not known."""
+    return f"{job.progress.rate:,.0f}{unit}" if job.progress.rate is not None else ""
+
+
+def age_s(moment: datetime) -> float:
+    """Seconds since then."""
+    return (datetime.now(UTC) - moment).total_seconds()
 
 
 def _facts(job: Job) -> Iterator[tuple[str, RenderableType]]:
@@ -182,18 +144,6 @@ def _facts(job: Job) -> Iterator[tuple[str, RenderableType]]:
         yield "error", Text(f"{job.error.type}: {job.error.message}", "red")
 
 
-def _row(job: Job) -> tuple[RenderableType, ...]:
-    colour, progress = COLOURS[job.status], job.progress
-    bar = ProgressBar(total=progress.steps, completed=progress.step, width=BAR_WIDTH, complete_style=colour)
-    left = duration(progress.eta_s) if progress.eta_s is not None and job.status == State.RUNNING else ""
-    status = Text(job.status, colour)
-    return status, bar, f"{progress.percent:.0f}", _rate(job), left, objective(job)
-
-
-def _rate(job: Job, unit: str = "") -> str:
-    return f"{job.progress.rate:,.0f}{unit}" if job.progress.rate is not None else ""
-
-
 def _settings(fields: Mapping[str, object]) -> str:
     return "  ".join(f"{value}" if name == "name" else f"{name}={value}" for name, value in fields.items())
 
@@ -201,8 +151,4 @@ def _settings(fields: Mapping[str, object]) -> str:
 def _moment(moment: datetime | None) -> str:
     if moment is None:
         return ""
-    return f"{moment.astimezone():%Y-%m-%d %H:%M:%S}  ({duration(_age_s(moment))} ago)"
-
-
-def _age_s(moment: datetime) -> float:
-    return (datetime.now(UTC) - moment).total_seconds()
+    return f"{moment.astimezone():%Y-%m-%d %H:%M:%S}  ({duration(age_s(moment))} ago)"

@@ -104,7 +104,7 @@ def list_jobs(
     from itertools import islice
 
     from service.client.endpoints import JobFilter
-    from service.commands.display import JobList
+    from service.commands.job_table import job_list
 
     filters: JobFilter = {"status": status, "task": task, "estimator": estimator, "sweep": sweep}
     filters["labels"] = labels_of(label) or {}
@@ -113,7 +113,7 @@ def list_jobs(
     if as_json:
         print_json_array(jobs)
     else:
-        console().print(JobList(jobs))
+        console().print(job_list(jobs))
 
 
 def show(job: JobOrSweepId, as_json: AsJson = False) -> None:

@@ -13,7 +13,8 @@ from rich.live import Live
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.text import Text
 
-from service.commands.display import ORDER, job_board, line, summary
+from service.commands.display import ORDER, line, summary
+from service.commands.job_table import job_board
 from worker.jobs import TERMINAL, Job, State
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Lists of jobs for people: what tells jobs apart, and what is left in a narrow terminal."""
+"""Tables of jobs for people: what tells jobs apart, and what is left in a narrow terminal."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from service.commands.display import JobList
+from service.commands.job_table import JobTable, job_board, job_list
 from service.commands.titles import titles
 from worker.jobs import Job, JobProgress, State
 from worker.submission import Submission
@@ -31,9 +31,9 @@ def job(name: str | None = None, **spec: Any) -> Job:
     )
 
 
-def listed(jobs: list[Job], width: int) -> list[str]:
+def printed(table: JobTable, width: int) -> list[str]:
     out = StringIO()
-    Console(file=out, width=width).print(JobList(jobs))
+    Console(file=out, width=width).print(table)
     return out.getvalue().splitlines()
 
 
@@ -78,7 +78,7 @@ class TestWidth:
     )
     def test_columns_go_so_that_ids_and_words_stay_whole(self, width: int, columns: list[str]) -> None:
         made = [job(seed=seed, tau=tau) for seed in (0, 1) for tau in (1.25, 1.5)]
-        head, *lines = listed(made, width)
+        head, *lines = printed(job_list(made), width)
         assert head.split() == columns
         assert sum(made[0].id in line for line in lines) == 4
         words = " ".join(" ".join(lines).replace(made[0].id, "").split())
@@ -86,4 +86,24 @@ class TestWidth:
         assert words.count("seed=1") == 2
 
     def test_a_list_of_nothing_has_its_head(self) -> None:
-        assert listed([], 80)[0].split()[:3] == ["job", "what", "status"]
+        assert printed(job_list([]), 80)[0].split()[:3] == ["job", "what", "status"]
+
+    @pytest.mark.parametrize(
+        ("width", "columns"),
+        [
+            (140, ["what", "status", "progress", "%", "steps/s", "left", "objective"]),
+            (110, ["what", "status", "%", "steps/s", "left", "objective"]),
+            (82, ["what", "status", "%", "objective"]),
+            (66, ["what", "status", "%"]),
+        ],
+    )
+    def test_who_watches_sees_a_line_a_job_and_what_is_left_is_whole(self, width: int, columns: list[str]) -> None:
+        made = [job(seed=seed, tau=tau) for seed in (0, 1) for tau in (1.25, 1.5)]
+        head, *lines = printed(job_board(made), width)
+        assert head.split() == columns
+        assert len(lines) == 4
+        assert all("running" in line and " 5 " in f"{line} " and "…" not in line for line in lines)
+
+    def test_a_long_title_is_cut_where_jobs_are_watched(self) -> None:
+        _, line = printed(job_board([job("n" * 200)]), 100)
+        assert "nnn… " in line
